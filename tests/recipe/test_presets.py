@@ -18,7 +18,12 @@ SHORT = {"stop.max_epochs": 2}
 def test_it_trains_every_member_and_is_written_into_the_recipe():
     run = descend.train("wine", {"model.preset": "good", **SHORT})
     assert len(run.metrics["members"]["validation"]) == len(GOOD_FOR_TABLES) == run.recipe.model["ensemble"]
-    assert [set(each) for each in run.recipe.model["members"]] == [set(each) for each in GOOD_FOR_TABLES]
+    # Keys that equal the recipe's own value are left out.
+    assert all(
+        set(one) <= set(other)
+        for one, other in zip(run.recipe.model["members"], GOOD_FOR_TABLES, strict=True)
+    )
+    assert sum(map(len, run.recipe.model["members"])) >= 10
     assert "preset good" in run.reasons["model.members"]
     again = descend.train("wine", run.recipe)
     assert np.array_equal(again.predict_proba(X), run.predict_proba(X))
@@ -57,7 +62,7 @@ def test_a_table_without_numbers():
 
 
 def test_a_named_network_is_refused():
-    with pytest.raises(RecipeError, match="chooses the networks, and model.name is 'linear'"):
+    with pytest.raises(RecipeError, match=r"chooses the networks, and model\.name is 'linear'"):
         descend.train("wine", {"model": {"preset": "good", "name": "linear"}})
     with pytest.raises(RecipeError, match='"quick" or "good"'):
         descend.train("wine", {"model.preset": "goood"})

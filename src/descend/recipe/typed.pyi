@@ -40,6 +40,7 @@ __all__ = [
     "Cutmix",
     "DSOPenalty",
     "Data",
+    "DataDrivenInit",
     "DecorrelatedNorm",
     "Deform",
     "ELU",
@@ -193,6 +194,7 @@ _InitName: TypeAlias = Literal[
     "zeros",
     "constant",
     "normal",
+    "data_driven",
     "torch",
 ]
 
@@ -523,6 +525,9 @@ class Model(ModelSpec):
         dropout: the probability to drop a hidden unit, after each activation.
         residual: whether each hidden layer that is as wide as the hidden layer before has a skip
             connection (Residual).
+        scaling_layer: whether each input is first multiplied by a learned factor (Scaling), in 'scale'.
+        parametric_activation: whether each hidden unit mixes its activation with the identity by a
+            learned share (ParametricActivation).
         channels: the number of output channels of each block.
         kernel: the kernel size of the convolutions, an odd number.
         channel_dropout: the probability to drop a whole channel, after each block.
@@ -556,6 +561,8 @@ class Model(ModelSpec):
         norm_position: Literal["before", "after"] = "before",
         dropout: float = 0.0,
         residual: bool = False,
+        scaling_layer: bool = False,
+        parametric_activation: bool = False,
         channels: Sequence[int] = (32, 64),
         kernel: int = 3,
         channel_dropout: float = 0.0,
@@ -616,6 +623,7 @@ class Init(InitSpec):
         mode: "fan_in" preserves the activations, "fan_out" (variance g²/d_out) the gradients.
         value: the value of all weights.
         std: the standard deviation.
+        points: P, the number of rows that place a bias. Default 5, as in RealMLP ("he+5").
     """
 
     def __init__(
@@ -628,6 +636,7 @@ class Init(InitSpec):
         mode: Literal["fan_in", "fan_out"] = "fan_in",
         value: float = 0.01,
         std: float = 0.01,
+        points: int = 5,
     ) -> None: ...
 
 @final
@@ -1100,6 +1109,9 @@ class MLP(ModelSpec):
         dropout: the probability to drop a hidden unit, after each activation.
         residual: whether each hidden layer that is as wide as the hidden layer before has a skip
             connection (Residual).
+        scaling_layer: whether each input is first multiplied by a learned factor (Scaling), in 'scale'.
+        parametric_activation: whether each hidden unit mixes its activation with the identity by a
+            learned share (ParametricActivation).
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
         preset: "quick" trains one network; "good" an ensemble of different ones on tables, at about six
@@ -1142,6 +1154,8 @@ class MLP(ModelSpec):
         norm_position: Literal["before", "after"] = "before",
         dropout: float = 0.0,
         residual: bool = False,
+        scaling_layer: bool = False,
+        parametric_activation: bool = False,
         output: _OutputName | OutputSpec | str = "auto",
         preset: Literal["quick", "good"] = "quick",
         calibration: _CalibrationName | CalibrationSpec | str = "auto",
@@ -1637,6 +1651,30 @@ class NormalInit(InitSpec):
         self,
         *,
         std: float = 0.01,
+        output_gain: float | Literal["auto"] = "auto",
+        draw: int = 0,
+        restarts: int = 1,
+    ) -> None: ...
+
+@final
+class DataDrivenInit(InitSpec):
+    """Data-driven initialization: hidden units of variance 1 on training rows, with biases at random
+    points among them.
+
+    Args:
+        points: P, the number of rows that place a bias. Default 5, as in RealMLP ("he+5").
+        output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
+            initial value, so that the first steps need not undo random ones.
+        draw: index of the random sample of initial weights under this seed; the split and the order of
+            the rows do not depend on it.
+        restarts: the number of networks trained, from the samples 0, 1, ...; the one with the best
+            monitored value on the validation rows is kept.
+    """
+
+    def __init__(
+        self,
+        *,
+        points: int = 5,
         output_gain: float | Literal["auto"] = "auto",
         draw: int = 0,
         restarts: int = 1,
