@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from descend.data.labels import classes_of, codes_of
 from descend.data.messages import listed, rows_hold
 from descend.data.part_weights import check_part_weights
 from descend.data.preprocessing import Preprocess
+from descend.data.quantiles import ROBUST_CLIP
 from descend.data.rare_classes import rare_class_notes
 from descend.data.row_numbers import naming
 from descend.data.scaling import UNIT, standard
@@ -145,7 +146,7 @@ def _prepared(source: Source, settings: DataSettings, seed: int) -> Prepared:
         separator=settings.separator, encoding=settings.encoding, white=source.white, decimal=decimal,
         classes=classes, label_dtype=dtype,
         scale=settings.scale_name,
-        clip=settings.clip if settings.clip != "none" and settings.scale_name in UNIT else None,
+        clip=_bound(settings),
         reference=source.reference, name=source.name,
         rows={part: len(getattr(parts, part)) for part in PARTS}, label_column=source.label_column,
         label_separator=settings.label_separator,
@@ -229,6 +230,17 @@ def encode_source(source: Source, schema: Schema, preprocess: Preprocess | None 
 def _named_targets(source: Source) -> tuple[str, ...]:
     """Return the names of the targets for messages."""
     return (source.label_column,) if source.label_column else source.target_names
+
+
+def _bound(settings: DataSettings) -> float | None:
+    """Return the smooth bound of scaled numbers, or None."""
+    if settings.scale_name == "robust":
+        return (
+            float(settings.scale.get("clip", ROBUST_CLIP))
+            if isinstance(settings.scale, Mapping)
+            else ROBUST_CLIP
+        )
+    return settings.clip if settings.clip != "none" and settings.scale_name in UNIT else None
 
 
 def _part(schema: Schema, source: Source, inputs: Tensor | None, targets: Tensor,

@@ -26,8 +26,16 @@ from descend.nn._polynomial import Powers, polynomial
 from descend.nn.activations import ACTIVATIONS, Maxout, activation, gain
 from descend.nn.init import INITS, initialize
 from descend.nn.normalization import NORMS, normalized
+from descend.nn.number_embedding import (
+    NUMBER_EMBEDDINGS,
+    LinearEmbedding,
+    NumberEmbedding,
+    PeriodicEmbedding,
+    PiecewiseLinearEmbedding,
+)
 from descend.nn.outputs import OUTPUTS, Identity, Output, Sigmoid, Sine, Softmax
 from descend.nn.residual import Residual
+from descend.nn.scaling import ParametricActivation, Scaling
 from descend.nn.text_embedding import TextEmbedding
 from descend.nn.unitary import ModReLU, UnitaryMap, UnitaryRNN, unitary_rnn
 from descend.nn.whitening import DecorrelatedBatchNorm1d, DecorrelatedBatchNorm2d, IterNorm1d, IterNorm2d
@@ -37,17 +45,24 @@ __all__ = [
     "INITS",
     "MODELS",
     "NORMS",
+    "NUMBER_EMBEDDINGS",
     "OUTPUTS",
     "DecorrelatedBatchNorm1d",
     "DecorrelatedBatchNorm2d",
     "Identity",
     "IterNorm1d",
     "IterNorm2d",
+    "LinearEmbedding",
     "Maxout",
     "ModReLU",
+    "NumberEmbedding",
     "Output",
+    "ParametricActivation",
+    "PeriodicEmbedding",
+    "PiecewiseLinearEmbedding",
     "Powers",
     "Residual",
+    "Scaling",
     "Sigmoid",
     "Sine",
     "Softmax",

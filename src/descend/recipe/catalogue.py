@@ -21,7 +21,8 @@ from descend.data.scaling import SCALES
 from descend.errors import UserError, did_you_mean
 from descend.losses import LOSSES
 from descend.losses.functions import constructor_of
-from descend.nn import ACTIVATIONS, INITS, MODELS, NORMS, OUTPUTS, TextEmbedding
+from descend.nn import ACTIVATIONS, INITS, MODELS, NORMS, NUMBER_EMBEDDINGS, OUTPUTS, TextEmbedding
+from descend.nn.calibration import CALIBRATIONS
 from descend.optim import OPTIMIZERS, WRAPPERS
 from descend.regularization import (
     ORTHOGONALITIES,
@@ -63,6 +64,8 @@ CHOICES: Mapping[tuple[str, str], Mapping[str, Constructor]] = {
     ("model", "activation"): ACTIVATIONS,
     ("model", "norm"): NORMS,
     ("model", "output"): OUTPUTS,
+    ("model", "calibration"): CALIBRATIONS,
+    ("model", "number_embedding"): NUMBER_EMBEDDINGS,
     ("regularize", "orthogonality"): ORTHOGONALITIES,
 }
 """Keys of a section, other than ``name``, whose value is a name from a family, or a list of such names."""

@@ -80,6 +80,8 @@ FAMILIES = (
     Family("model", "activation", "Activation"),
     Family("model", "norm", "Norm", "Norm"),
     Family("model", "output", "Output", "Output"),
+    Family("model", "calibration", "Calibration", "Calibration"),
+    Family("model", "number_embedding", "NumberEmbedding", "Embedding"),
     Family("regularize", "orthogonality", "Orthogonality", "Penalty"),
 )
 

@@ -23,6 +23,7 @@ __all__ = [
     "BatchNorm",
     "Blur",
     "CG",
+    "CalibrationSpec",
     "CayleyAdam",
     "CayleySGD",
     "CenterScale",
@@ -34,11 +35,13 @@ __all__ = [
     "ConvNet",
     "CoordinateDescent",
     "Cosine",
+    "Coslog4",
     "Crop",
     "CrossEntropyLoss",
     "Cutmix",
     "DSOPenalty",
     "Data",
+    "DataDrivenInit",
     "DecorrelatedNorm",
     "Deform",
     "ELU",
@@ -46,6 +49,7 @@ __all__ = [
     "ExpOutput",
     "Exponential",
     "FeatureDropout",
+    "FlatCosine",
     "Flip",
     "FocalLoss",
     "GD",
@@ -63,6 +67,7 @@ __all__ = [
     "InitSpec",
     "InstanceNorm",
     "Inverse",
+    "IsotonicCalibration",
     "IterativeNorm",
     "KFAC",
     "KLLoss",
@@ -73,6 +78,7 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LinearEmbedding",
     "Lion",
     "Loss",
     "LossSpec",
@@ -94,6 +100,7 @@ __all__ = [
     "Noise",
     "NormSpec",
     "NormalInit",
+    "NumberEmbeddingSpec",
     "Occlude",
     "OneCycle",
     "Optimizer",
@@ -102,15 +109,20 @@ __all__ = [
     "OrthogonalitySpec",
     "OutputSpec",
     "PCAScale",
+    "PeriodicEmbedding",
+    "PiecewiseLinearEmbedding",
     "Plateau",
+    "PlattCalibration",
     "PoissonLoss",
     "Polynomial",
     "Prodigy",
     "QuantileLoss",
+    "QuantileScale",
     "RAdam",
     "RMSprop",
     "ReLU",
     "Regularize",
+    "RobustScale",
     "Rotate",
     "SCGD",
     "SELU",
@@ -140,6 +152,7 @@ __all__ = [
     "SubsampledNewton",
     "TRish",
     "Tanh",
+    "TemperatureCalibration",
     "TorchInit",
     "Translate",
     "TrustRegion",
@@ -188,6 +201,7 @@ _InitName: TypeAlias = Literal[
     "zeros",
     "constant",
     "normal",
+    "data_driven",
     "torch",
 ]
 
@@ -237,12 +251,16 @@ _ScheduleName: TypeAlias = Literal[
     "cosine",
     "warmup",
     "one_cycle",
+    "coslog4",
+    "flat_cosine",
 ]
 
 _ScaleName: TypeAlias = Literal[
     "standard",
     "center",
     "minmax",
+    "robust",
+    "quantile",
     "none",
     "pca",
     "whiten",
@@ -302,6 +320,20 @@ _OutputName: TypeAlias = Literal[
     "middle_quantile",
 ]
 
+_CalibrationName: TypeAlias = Literal[
+    "none",
+    "temperature",
+    "platt",
+    "isotonic",
+]
+
+_NumberEmbeddingName: TypeAlias = Literal[
+    "none",
+    "linear",
+    "piecewise_linear",
+    "periodic",
+]
+
 _OrthogonalityName: TypeAlias = Literal[
     "none",
     "so",
@@ -340,6 +372,12 @@ class NormSpec(Spec):
 class OutputSpec(Spec):
     """What may be given for model.output in typed form."""
 
+class CalibrationSpec(Spec):
+    """What may be given for model.calibration in typed form."""
+
+class NumberEmbeddingSpec(Spec):
+    """What may be given for model.number_embedding in typed form."""
+
 class OrthogonalitySpec(Spec):
     """What may be given for regularize.orthogonality in typed form."""
 
@@ -360,11 +398,12 @@ class Data(Spec):
             'auto' is what the loss takes: counts for 'poisson' and 'negative_binomial', standardised
             targets for others. Predictions and metrics are in the units of the targets in any case.
         scale: how numeric inputs are scaled, with statistics of the training part: 'standard',
-            'center', 'minmax', 'pca', 'whiten', 'zca' or 'none'; or a table with a name and settings.
+            'center', 'minmax', 'robust', 'quantile', 'pca', 'whiten', 'zca' or 'none'; or a table with
+            a name and settings.
         clip: scaled numbers x are compressed smoothly to x / sqrt(1 + (x / clip)^2), which stays within
             +-clip, so that one outlier cannot dominate a step. Unit: standard deviations. 'none': off.
             At 10, a number within three standard deviations changes by at most 5 %. It applies only to
-            scales with standard deviation 1.
+            scales with standard deviation 1; 'robust' has a bound of its own.
         augment: random changes of the training rows in each step: names of methods, or tables with a
             name and settings, in the order in which they are applied.
         batch_size: number of rows in a batch; 'auto' chooses it by the number of training rows.
@@ -418,6 +457,9 @@ class Data(Spec):
             memory. Temporary files hold the encoded rows (in 'TMPDIR', an environment variable).
         class_weights: 'balanced' weights each training row by n / (K n_k), with n_k the number of rows
             of its class.
+        label_separator: the character between the labels of a row, if the target is a string such as
+            'red;round'. Each label is then a target of its own ('multi_label'), and an empty cell is a
+            row without labels. Targets that are lists of labels need no setting.
     """
 
     def __init__(
@@ -453,6 +495,7 @@ class Data(Spec):
         image_white: float | Literal["auto"] = "auto",
         stream: bool = False,
         class_weights: Literal["none", "balanced"] = "none",
+        label_separator: Literal["none", ";", ",", "|", "/", ":", "+", "&", " ", "	"] = "none",
     ) -> None: ...
 
 @final
@@ -462,9 +505,23 @@ class Model(ModelSpec):
     Args:
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
+        preset: "quick" trains one network; "good" an ensemble of different ones on tables, at about six
+            times the time (presets). It sets 'members' and 'ensemble', and no key that the recipe
+            specifies.
+        calibration: how the probabilities of classes are calibrated on the validation rows after
+            training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
+            "temperature" where there are validation rows.
         ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
             are the random samples 0, 1, ... under the seed; with more 'init.restarts', the best of
             these on the validation rows.
+        members: the networks of an ensemble that differ, each a table of the keys in which it differs
+            from the recipe, such as {"model.hidden" = [64], "optimizer.lr" = 0.01}; keys of model,
+            loss, init, optimizer, schedule, gradient and regularize. Each is trained 'init.restarts'
+            times, and 'ensemble' is the largest number that is kept.
+        ensemble_selection: how they are chosen on the validation rows: "best", the networks with the
+            best monitored values; "greedy", one after another, each the one that lowers the loss of the
+            mean prediction most, with repetition (greedy); "auto" is "greedy" for 'members', else
+            "best".
         pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are
             matched by name; the inputs are scaled by the new data's statistics.
         pretrained_head: what happens to the last layer: "auto" initializes it again where its shape
@@ -472,6 +529,11 @@ class Model(ModelSpec):
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
             statistics of frozen modules are not updated either.
         text_dimension: the size of the learned embedding of a text column (TextEmbedding).
+        dropout_schedule: a schedule of the rates of all dropout layers over the training, of
+            'stop.max_epochs' epochs: "constant", "flat_cosine", "cosine" or "coslog4", each as the
+            schedule of that name.
+        number_embedding: how each number of a row enters the network: "none", "linear",
+            "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
         degree: the largest exponent. Default 3, a cubic.
         hidden: the widths of the hidden layers.
         activation: a name in 'ACTIVATIONS', a table with 'name' and settings, or a constructor. With
@@ -481,6 +543,9 @@ class Model(ModelSpec):
         dropout: the probability to drop a hidden unit, after each activation.
         residual: whether each hidden layer that is as wide as the hidden layer before has a skip
             connection (Residual).
+        scaling_layer: whether each input is first multiplied by a learned factor (Scaling), in 'scale'.
+        parametric_activation: whether each hidden unit mixes its activation with the identity by a
+            learned share (ParametricActivation).
         channels: the number of output channels of each block.
         kernel: the kernel size of the convolutions, an odd number.
         channel_dropout: the probability to drop a whole channel, after each block.
@@ -496,11 +561,17 @@ class Model(ModelSpec):
         *,
         name: _ModelName | Literal["auto"] | str | Callable[..., Any] = "auto",
         output: _OutputName | OutputSpec | str = "auto",
+        preset: Literal["quick", "good"] = "quick",
+        calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
+        members: Sequence[Mapping[str, Any]] = (),
+        ensemble_selection: Literal["auto", "best", "greedy"] = "auto",
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
         text_dimension: int = 32,
+        dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
+        number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
         degree: int = 3,
         hidden: Sequence[int] = (128, 128),
         activation: _ActivationName | ActivationSpec | str | Mapping[str, Any] | Callable[..., Any] = "relu",
@@ -508,6 +579,8 @@ class Model(ModelSpec):
         norm_position: Literal["before", "after"] = "before",
         dropout: float = 0.0,
         residual: bool = False,
+        scaling_layer: bool = False,
+        parametric_activation: bool = False,
         channels: Sequence[int] = (32, 64),
         kernel: int = 3,
         channel_dropout: float = 0.0,
@@ -568,6 +641,7 @@ class Init(InitSpec):
         mode: "fan_in" preserves the activations, "fan_out" (variance g²/d_out) the gradients.
         value: the value of all weights.
         std: the standard deviation.
+        points: P, the number of rows that place a bias. Default 5, as in RealMLP ("he+5").
     """
 
     def __init__(
@@ -580,6 +654,7 @@ class Init(InitSpec):
         mode: Literal["fan_in", "fan_out"] = "fan_in",
         value: float = 0.01,
         std: float = 0.01,
+        points: int = 5,
     ) -> None: ...
 
 @final
@@ -826,6 +901,9 @@ class Regularize(Spec):
 
     Args:
         weight_decay: decoupled decay: before each step w <- (1 - lr * weight_decay) w (AdamW's rule).
+        weight_decay_schedule: a schedule of weight_decay over the training, of 'stop.max_epochs'
+            epochs: "constant", "flat_cosine", "cosine" or "coslog4", each as the schedule of that name.
+            The learning rate multiplies it as well.
         l2: adds l2 * sum ||W||_F^2 to the loss; its gradient is 2 * l2 * W.
         l1: adds l1 * sum |W| to the loss.
         l1_prox: after each step W <- sign(W) max(|W| - t * l1_prox, 0), which makes weights exactly
@@ -845,6 +923,7 @@ class Regularize(Spec):
         self,
         *,
         weight_decay: float | Literal["auto"] = "auto",
+        weight_decay_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
         l2: float = 0.0,
         l1: float = 0.0,
         l1_prox: float = 0.0,
@@ -977,9 +1056,23 @@ class Linear(ModelSpec):
     Args:
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
+        preset: "quick" trains one network; "good" an ensemble of different ones on tables, at about six
+            times the time (presets). It sets 'members' and 'ensemble', and no key that the recipe
+            specifies.
+        calibration: how the probabilities of classes are calibrated on the validation rows after
+            training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
+            "temperature" where there are validation rows.
         ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
             are the random samples 0, 1, ... under the seed; with more 'init.restarts', the best of
             these on the validation rows.
+        members: the networks of an ensemble that differ, each a table of the keys in which it differs
+            from the recipe, such as {"model.hidden" = [64], "optimizer.lr" = 0.01}; keys of model,
+            loss, init, optimizer, schedule, gradient and regularize. Each is trained 'init.restarts'
+            times, and 'ensemble' is the largest number that is kept.
+        ensemble_selection: how they are chosen on the validation rows: "best", the networks with the
+            best monitored values; "greedy", one after another, each the one that lowers the loss of the
+            mean prediction most, with repetition (greedy); "auto" is "greedy" for 'members', else
+            "best".
         pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are
             matched by name; the inputs are scaled by the new data's statistics.
         pretrained_head: what happens to the last layer: "auto" initializes it again where its shape
@@ -987,17 +1080,28 @@ class Linear(ModelSpec):
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
             statistics of frozen modules are not updated either.
         text_dimension: the size of the learned embedding of a text column (TextEmbedding).
+        dropout_schedule: a schedule of the rates of all dropout layers over the training, of
+            'stop.max_epochs' epochs: "constant", "flat_cosine", "cosine" or "coslog4", each as the
+            schedule of that name.
+        number_embedding: how each number of a row enters the network: "none", "linear",
+            "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
     """
 
     def __init__(
         self,
         *,
         output: _OutputName | OutputSpec | str = "auto",
+        preset: Literal["quick", "good"] = "quick",
+        calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
+        members: Sequence[Mapping[str, Any]] = (),
+        ensemble_selection: Literal["auto", "best", "greedy"] = "auto",
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
         text_dimension: int = 32,
+        dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
+        number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
     ) -> None: ...
 
 @final
@@ -1009,9 +1113,23 @@ class Polynomial(ModelSpec):
         degree: the largest exponent. Default 3, a cubic.
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
+        preset: "quick" trains one network; "good" an ensemble of different ones on tables, at about six
+            times the time (presets). It sets 'members' and 'ensemble', and no key that the recipe
+            specifies.
+        calibration: how the probabilities of classes are calibrated on the validation rows after
+            training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
+            "temperature" where there are validation rows.
         ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
             are the random samples 0, 1, ... under the seed; with more 'init.restarts', the best of
             these on the validation rows.
+        members: the networks of an ensemble that differ, each a table of the keys in which it differs
+            from the recipe, such as {"model.hidden" = [64], "optimizer.lr" = 0.01}; keys of model,
+            loss, init, optimizer, schedule, gradient and regularize. Each is trained 'init.restarts'
+            times, and 'ensemble' is the largest number that is kept.
+        ensemble_selection: how they are chosen on the validation rows: "best", the networks with the
+            best monitored values; "greedy", one after another, each the one that lowers the loss of the
+            mean prediction most, with repetition (greedy); "auto" is "greedy" for 'members', else
+            "best".
         pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are
             matched by name; the inputs are scaled by the new data's statistics.
         pretrained_head: what happens to the last layer: "auto" initializes it again where its shape
@@ -1019,6 +1137,11 @@ class Polynomial(ModelSpec):
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
             statistics of frozen modules are not updated either.
         text_dimension: the size of the learned embedding of a text column (TextEmbedding).
+        dropout_schedule: a schedule of the rates of all dropout layers over the training, of
+            'stop.max_epochs' epochs: "constant", "flat_cosine", "cosine" or "coslog4", each as the
+            schedule of that name.
+        number_embedding: how each number of a row enters the network: "none", "linear",
+            "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
     """
 
     def __init__(
@@ -1026,11 +1149,17 @@ class Polynomial(ModelSpec):
         *,
         degree: int = 3,
         output: _OutputName | OutputSpec | str = "auto",
+        preset: Literal["quick", "good"] = "quick",
+        calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
+        members: Sequence[Mapping[str, Any]] = (),
+        ensemble_selection: Literal["auto", "best", "greedy"] = "auto",
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
         text_dimension: int = 32,
+        dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
+        number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
     ) -> None: ...
 
 @final
@@ -1047,11 +1176,28 @@ class MLP(ModelSpec):
         dropout: the probability to drop a hidden unit, after each activation.
         residual: whether each hidden layer that is as wide as the hidden layer before has a skip
             connection (Residual).
+        scaling_layer: whether each input is first multiplied by a learned factor (Scaling), in 'scale'.
+        parametric_activation: whether each hidden unit mixes its activation with the identity by a
+            learned share (ParametricActivation).
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
+        preset: "quick" trains one network; "good" an ensemble of different ones on tables, at about six
+            times the time (presets). It sets 'members' and 'ensemble', and no key that the recipe
+            specifies.
+        calibration: how the probabilities of classes are calibrated on the validation rows after
+            training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
+            "temperature" where there are validation rows.
         ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
             are the random samples 0, 1, ... under the seed; with more 'init.restarts', the best of
             these on the validation rows.
+        members: the networks of an ensemble that differ, each a table of the keys in which it differs
+            from the recipe, such as {"model.hidden" = [64], "optimizer.lr" = 0.01}; keys of model,
+            loss, init, optimizer, schedule, gradient and regularize. Each is trained 'init.restarts'
+            times, and 'ensemble' is the largest number that is kept.
+        ensemble_selection: how they are chosen on the validation rows: "best", the networks with the
+            best monitored values; "greedy", one after another, each the one that lowers the loss of the
+            mean prediction most, with repetition (greedy); "auto" is "greedy" for 'members', else
+            "best".
         pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are
             matched by name; the inputs are scaled by the new data's statistics.
         pretrained_head: what happens to the last layer: "auto" initializes it again where its shape
@@ -1059,6 +1205,11 @@ class MLP(ModelSpec):
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
             statistics of frozen modules are not updated either.
         text_dimension: the size of the learned embedding of a text column (TextEmbedding).
+        dropout_schedule: a schedule of the rates of all dropout layers over the training, of
+            'stop.max_epochs' epochs: "constant", "flat_cosine", "cosine" or "coslog4", each as the
+            schedule of that name.
+        number_embedding: how each number of a row enters the network: "none", "linear",
+            "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
     """
 
     def __init__(
@@ -1070,12 +1221,20 @@ class MLP(ModelSpec):
         norm_position: Literal["before", "after"] = "before",
         dropout: float = 0.0,
         residual: bool = False,
+        scaling_layer: bool = False,
+        parametric_activation: bool = False,
         output: _OutputName | OutputSpec | str = "auto",
+        preset: Literal["quick", "good"] = "quick",
+        calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
+        members: Sequence[Mapping[str, Any]] = (),
+        ensemble_selection: Literal["auto", "best", "greedy"] = "auto",
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
         text_dimension: int = 32,
+        dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
+        number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
     ) -> None: ...
 
 @final
@@ -1097,9 +1256,23 @@ class ConvNet(ModelSpec):
         dropout: the probability to drop a unit of the head's hidden layers.
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
+        preset: "quick" trains one network; "good" an ensemble of different ones on tables, at about six
+            times the time (presets). It sets 'members' and 'ensemble', and no key that the recipe
+            specifies.
+        calibration: how the probabilities of classes are calibrated on the validation rows after
+            training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
+            "temperature" where there are validation rows.
         ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
             are the random samples 0, 1, ... under the seed; with more 'init.restarts', the best of
             these on the validation rows.
+        members: the networks of an ensemble that differ, each a table of the keys in which it differs
+            from the recipe, such as {"model.hidden" = [64], "optimizer.lr" = 0.01}; keys of model,
+            loss, init, optimizer, schedule, gradient and regularize. Each is trained 'init.restarts'
+            times, and 'ensemble' is the largest number that is kept.
+        ensemble_selection: how they are chosen on the validation rows: "best", the networks with the
+            best monitored values; "greedy", one after another, each the one that lowers the loss of the
+            mean prediction most, with repetition (greedy); "auto" is "greedy" for 'members', else
+            "best".
         pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are
             matched by name; the inputs are scaled by the new data's statistics.
         pretrained_head: what happens to the last layer: "auto" initializes it again where its shape
@@ -1107,6 +1280,11 @@ class ConvNet(ModelSpec):
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
             statistics of frozen modules are not updated either.
         text_dimension: the size of the learned embedding of a text column (TextEmbedding).
+        dropout_schedule: a schedule of the rates of all dropout layers over the training, of
+            'stop.max_epochs' epochs: "constant", "flat_cosine", "cosine" or "coslog4", each as the
+            schedule of that name.
+        number_embedding: how each number of a row enters the network: "none", "linear",
+            "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
     """
 
     def __init__(
@@ -1123,11 +1301,17 @@ class ConvNet(ModelSpec):
         dense: Sequence[int] = (128,),
         dropout: float = 0.0,
         output: _OutputName | OutputSpec | str = "auto",
+        preset: Literal["quick", "good"] = "quick",
+        calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
+        members: Sequence[Mapping[str, Any]] = (),
+        ensemble_selection: Literal["auto", "best", "greedy"] = "auto",
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
         text_dimension: int = 32,
+        dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
+        number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
     ) -> None: ...
 
 @final
@@ -1139,9 +1323,23 @@ class UnitaryRNN(ModelSpec):
         units: N, the number of complex units of the state.
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
+        preset: "quick" trains one network; "good" an ensemble of different ones on tables, at about six
+            times the time (presets). It sets 'members' and 'ensemble', and no key that the recipe
+            specifies.
+        calibration: how the probabilities of classes are calibrated on the validation rows after
+            training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
+            "temperature" where there are validation rows.
         ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
             are the random samples 0, 1, ... under the seed; with more 'init.restarts', the best of
             these on the validation rows.
+        members: the networks of an ensemble that differ, each a table of the keys in which it differs
+            from the recipe, such as {"model.hidden" = [64], "optimizer.lr" = 0.01}; keys of model,
+            loss, init, optimizer, schedule, gradient and regularize. Each is trained 'init.restarts'
+            times, and 'ensemble' is the largest number that is kept.
+        ensemble_selection: how they are chosen on the validation rows: "best", the networks with the
+            best monitored values; "greedy", one after another, each the one that lowers the loss of the
+            mean prediction most, with repetition (greedy); "auto" is "greedy" for 'members', else
+            "best".
         pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are
             matched by name; the inputs are scaled by the new data's statistics.
         pretrained_head: what happens to the last layer: "auto" initializes it again where its shape
@@ -1149,6 +1347,11 @@ class UnitaryRNN(ModelSpec):
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
             statistics of frozen modules are not updated either.
         text_dimension: the size of the learned embedding of a text column (TextEmbedding).
+        dropout_schedule: a schedule of the rates of all dropout layers over the training, of
+            'stop.max_epochs' epochs: "constant", "flat_cosine", "cosine" or "coslog4", each as the
+            schedule of that name.
+        number_embedding: how each number of a row enters the network: "none", "linear",
+            "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
     """
 
     def __init__(
@@ -1156,11 +1359,17 @@ class UnitaryRNN(ModelSpec):
         *,
         units: int = 128,
         output: _OutputName | OutputSpec | str = "auto",
+        preset: Literal["quick", "good"] = "quick",
+        calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
+        members: Sequence[Mapping[str, Any]] = (),
+        ensemble_selection: Literal["auto", "best", "greedy"] = "auto",
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
         text_dimension: int = 32,
+        dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
+        number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
     ) -> None: ...
 
 @final
@@ -1509,6 +1718,30 @@ class NormalInit(InitSpec):
         self,
         *,
         std: float = 0.01,
+        output_gain: float | Literal["auto"] = "auto",
+        draw: int = 0,
+        restarts: int = 1,
+    ) -> None: ...
+
+@final
+class DataDrivenInit(InitSpec):
+    """Data-driven initialization: hidden units of variance 1 on training rows, with biases at random
+    points among them.
+
+    Args:
+        points: P, the number of rows that place a bias. Default 5, as in RealMLP ("he+5").
+        output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
+            initial value, so that the first steps need not undo random ones.
+        draw: index of the random sample of initial weights under this seed; the split and the order of
+            the rows do not depend on it.
+        restarts: the number of networks trained, from the samples 0, 1, ...; the one with the best
+            monitored value on the validation rows is kept.
+    """
+
+    def __init__(
+        self,
+        *,
+        points: int = 5,
         output_gain: float | Literal["auto"] = "auto",
         draw: int = 0,
         restarts: int = 1,
@@ -2858,6 +3091,39 @@ class OneCycle(ScheduleSpec):
     ) -> None: ...
 
 @final
+class Coslog4(ScheduleSpec):
+    """Four cosine cycles from zero to the base learning rate and back, each twice as long as the one
+    before.
+
+    Args:
+        per: k counts steps or epochs.
+        warmup: epochs of linear warm-up.
+    """
+
+    def __init__(
+        self,
+        *,
+        per: Literal["step", "epoch"] = "step",
+        warmup: float = 0.0,
+    ) -> None: ...
+
+@final
+class FlatCosine(ScheduleSpec):
+    """Keep the base learning rate for half of the training, then decay it along half a cosine to zero.
+
+    Args:
+        per: k counts steps or epochs.
+        warmup: epochs of linear warm-up.
+    """
+
+    def __init__(
+        self,
+        *,
+        per: Literal["step", "epoch"] = "step",
+        warmup: float = 0.0,
+    ) -> None: ...
+
+@final
 class StandardScale(ScaleSpec):
     """Standardise each input to mean 0 and standard deviation 1."""
 
@@ -2874,6 +3140,35 @@ class MinMaxScale(ScaleSpec):
     """Scale each input so that the training rows range from 0 to 1."""
 
     def __init__(self) -> None: ...
+
+@final
+class RobustScale(ScaleSpec):
+    """Centre each input by its median and divide it by the distance of its quartiles; then bound it
+    smoothly.
+
+    Args:
+        clip: c.
+    """
+
+    def __init__(
+        self,
+        *,
+        clip: float = 3.0,
+    ) -> None: ...
+
+@final
+class QuantileScale(ScaleSpec):
+    """Map each input to a normal one by its quantiles in the training rows.
+
+    Args:
+        quantiles: Q, at most the number of training rows.
+    """
+
+    def __init__(
+        self,
+        *,
+        quantiles: int = 1000,
+    ) -> None: ...
 
 @final
 class PCAScale(ScaleSpec):
@@ -3401,6 +3696,84 @@ class MiddleQuantileOutput(OutputSpec):
         self,
         *,
         levels: Any = (0.1, 0.5, 0.9),
+    ) -> None: ...
+
+@final
+class TemperatureCalibration(CalibrationSpec):
+    """Temperature scaling: divide all logits by one number T > 0."""
+
+    def __init__(self) -> None: ...
+
+@final
+class PlattCalibration(CalibrationSpec):
+    """Platt scaling: a logistic regression on the logit, of two classes or of each label."""
+
+    def __init__(self) -> None: ...
+
+@final
+class IsotonicCalibration(CalibrationSpec):
+    """Isotonic calibration: the nondecreasing function of the logit that fits the frequencies best."""
+
+    def __init__(self) -> None: ...
+
+@final
+class LinearEmbedding(NumberEmbeddingSpec):
+    """Linear embedding of numbers: each number times a learned vector of its own, plus another.
+
+    Args:
+        dimension: e.
+        activation: f, "none" or "relu".
+    """
+
+    def __init__(
+        self,
+        *,
+        dimension: int = 8,
+        activation: Literal["none", "relu"] = "none",
+    ) -> None: ...
+
+@final
+class PiecewiseLinearEmbedding(NumberEmbeddingSpec):
+    """Piecewise-linear encoding of numbers: each number becomes its position within each of B bins.
+
+    Args:
+        bins: B, the largest number of bins of a number.
+        edges: how the edges are placed: "quantile", with equal numbers of rows in the bins, or "tree",
+            at the thresholds of a decision tree that predicts the targets from the number alone.
+        leaf_rows: the smallest number of rows in a leaf of that tree.
+        dimension: the size of the embedding of a number; 0 for the encoding itself.
+        activation: f, "none" or "relu".
+    """
+
+    def __init__(
+        self,
+        *,
+        bins: int = 16,
+        edges: Literal["quantile", "tree"] = "quantile",
+        leaf_rows: int = 32,
+        dimension: int = 0,
+        activation: Literal["none", "relu"] = "none",
+    ) -> None: ...
+
+@final
+class PeriodicEmbedding(NumberEmbeddingSpec):
+    """Periodic embedding of numbers: sines and cosines of learned frequencies, and a linear map, for each
+    number.
+
+    Args:
+        form: "pbld" or "plr".
+        frequencies: k.
+        dimension: e; at least 2 for 'pbld'.
+        sigma: σ, relative to numbers of about unit size.
+    """
+
+    def __init__(
+        self,
+        *,
+        form: Literal["pbld", "plr"] = "pbld",
+        frequencies: int = 16,
+        dimension: int = 4,
+        sigma: float = 0.1,
     ) -> None: ...
 
 @final

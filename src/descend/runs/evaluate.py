@@ -86,7 +86,7 @@ def measured(
         return finished.argmax(1)
 
     return measure(
-        predictor.model,
+        predictor.network,
         batches,
         losses,
         metrics,
@@ -116,7 +116,7 @@ def details(
         part: the name of the part.
     """
     parts = [
-        (outputs_of(predictor.model, b.inputs, precision=predictor.precision), b.targets) for b in batches
+        (outputs_of(predictor.network, b.inputs, precision=predictor.precision), b.targets) for b in batches
     ]
     outputs, targets = (torch.cat(each) for each in zip(*parts, strict=True))
     with torch.inference_mode():
