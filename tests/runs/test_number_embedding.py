@@ -280,3 +280,38 @@ def test_a_streamed_table_has_the_same_edges(tmp_path: Path) -> None:
     assert torch.equal(
         front(plain).embedding.get_buffer("left"), front(streamed).embedding.get_buffer("left")
     )
+
+
+def test_a_run_whose_recipe_has_no_such_key_loads(tmp_path: Path) -> None:
+    run = descend.train("iris", {"model": {"hidden": [4]}, "stop": {"max_epochs": 1}}, out=tmp_path / "run")
+    recipe = run.recipe.to_toml()
+    older = "\n".join(
+        line
+        for line in recipe.splitlines()
+        if not line.startswith(
+            ("number_embedding", "dropout_schedule", "weight_decay_schedule", "scaling_layer")
+        )
+    )
+    assert len(older.splitlines()) == len(recipe.splitlines()) - 4
+    loaded = descend.Recipe.loads(older)
+    from descend.recipe.build import build_model
+    from descend.recipe.defaults import facts_of
+
+    model = build_model(loaded, facts_of(run.schema), 0)
+    model.load_state_dict(run.model.state_dict())
+    assert not hasattr(model, "numbers")
+
+
+def test_an_embedding_that_memory_cannot_hold_is_refused_before_it_is_built() -> None:
+    message = refusal(table(), {"number_embedding": {"name": "piecewise_linear", "bins": 10**12}}, target="y")
+    assert "embeddings of 3 numbers need" in message
+    assert "use fewer bins" in message
+
+
+def test_components_of_a_rotation_are_embedded() -> None:
+    run = descend.train(table(), {**SMALL, "data": {"scale": "pca"}}, target="y")
+    names = run.preprocess.names
+    assert [names[each.position] for each in number_inputs(run.schema)] == [
+        f"component {i}" for i in (1, 2, 3)
+    ]
+    assert all(each.missing is None for each in number_inputs(run.schema))

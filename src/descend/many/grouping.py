@@ -84,7 +84,7 @@ def cannot_be_packed_because(member: PlannedMember) -> str:
     if recipe.get("model.freeze"):
         return "model.freeze has no packed form"
     for key in SCHEDULED_KEYS:
-        if recipe.get(key) != "constant":
+        if recipe.get(key, "constant") != "constant":
             return f"{key} has no packed form"
     terms = [f"regularize.{key}" for key in UNPACKABLE_TERMS if recipe.regularize[key] not in (0, "none")]
     terms += [f"constrain.{key}" for key, value in recipe.constrain.items() if value is not None]

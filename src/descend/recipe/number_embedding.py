@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from descend.data.preparation import Part
 from descend.errors import Problem, RecipeError, message_of
-from descend.nn import NumberEmbedding
-from descend.recipe.catalogue import find
+from descend.nn import NUMBER_EMBEDDINGS, NumberEmbedding
+from descend.process.memory import size_text, total_memory
+from descend.recipe.catalogue import Constructor, find
 from descend.recipe.construct import call
 from descend.recipe.defaults import Facts
+from descend.recipe.memory import BYTES_PER_PARAMETER
 from descend.recipe.recipe import Recipe
 from descend.rng import forked, key
 
@@ -47,7 +49,7 @@ def build_number_embedding(
     Raises:
         RecipeError: the rows have no numbers, or cannot be used to fit the embedding.
     """
-    choice = recipe.model["number_embedding"]
+    choice = recipe.model.get("number_embedding", "none")  # older recipes have no such key
     settings = {k: v for k, v in choice.items() if k != "name"} if isinstance(choice, Mapping) else {}
     name = choice["name"] if isinstance(choice, Mapping) else choice
     if name == "none":
@@ -55,9 +57,12 @@ def build_number_embedding(
     if not facts.numbers:
         raise _problem(_why_no_numbers(facts), "use number_embedding = 'none'")
     count = len(facts.numbers)
+    constructor = find("model", name, "number_embedding")
+    if name in NUMBER_EMBEDDINGS:
+        _check_size(constructor, count, settings)
     with forked():
         torch.default_generator.manual_seed(key(seed, "numbers", draw))
-        embedding = call("model", find("model", name, "number_embedding"), {"numbers": count}, settings)
+        embedding = call("model", constructor, {"numbers": count}, settings)
     if not isinstance(embedding, nn.Module):
         raise _problem(f"expected a torch.nn.Module, '{name}' returned a {type(embedding).__name__}")
     fit = getattr(embedding, "fit", None)
@@ -65,6 +70,17 @@ def build_number_embedding(
         _fit(fit, facts, train, name)
     layer = NumberEmbedding(embedding, positions=[each.position for each in facts.numbers], width=width)
     return BuiltNumbers(layer, width - count + _size(embedding, count, name))
+
+
+def _check_size(constructor: Constructor, count: int, settings: Mapping[str, Any]) -> None:
+    """Refuse an embedding that does not fit into the memory of this machine, before it is built."""
+    memory = total_memory()
+    with torch.device("meta"), forked():
+        module: nn.Module = call("model", constructor, {"numbers": count}, settings)
+    size = sum(t.numel() for t in module.state_dict().values()) * BYTES_PER_PARAMETER
+    if memory is not None and size > memory:
+        text = f"embeddings of {count:,} numbers need {size_text(size)}, and this machine has {size_text(memory)}"
+        raise _problem(text, "use fewer bins or frequencies, or a smaller dimension")
 
 
 def _fit(fit: Any, facts: Facts, train: Part, name: Any) -> None:

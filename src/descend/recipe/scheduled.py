@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from descend.errors import Problem, RecipeError
+from descend.optim import OWN_DECAY
 from descend.recipe.recipe import Recipe
 from descend.regularization.decay import DECAY_FACTOR
 from descend.schedules import SCHEDULES, Schedule
@@ -82,7 +83,7 @@ def _dropout(model: nn.Module) -> Callable[[float], None] | None:
 def _decay(recipe: Recipe, optimizer: Optimizer) -> Callable[[float], None] | None:
     if not float(recipe.regularize["weight_decay"]):
         return None
-    own = recipe.optimizer["name"] == "adamw"
+    own = recipe.optimizer["name"] in OWN_DECAY
     bases = [float(group["weight_decay"]) if own else 1.0 for group in optimizer.param_groups]
     key = "weight_decay" if own else DECAY_FACTOR
 
