@@ -255,19 +255,20 @@ def _checked_weights(weights: Array | None, n: int) -> Array | None:
     if weights.shape != (n,):
         raise DataError(f"expected one weight for each of the {n} rows, got shape {weights.shape}")
     checked = target_numbers(weights)
-    invalid = ~(np.isfinite(checked) & (checked >= 0) & (checked <= _LARGEST_WEIGHT))
-    if invalid.any():
-        shown = listed({repr(one): one for one in weights[invalid].tolist()}.values(), 3)
-        raise DataError(
-            f"weights must be numbers, finite, 0 or more and at most {_LARGEST_WEIGHT:g}, but "
-            f"{rows_hold(np.flatnonzero(invalid))} {shown}"
-        )
+    for problem, invalid in (
+        ("numbers", np.isnan(checked) & (weights.dtype.kind not in "iuf")),
+        ("finite and 0 or more", ~(np.isfinite(checked) & (checked >= 0))),
+    ):
+        if invalid.any():
+            shown = listed({repr(one): one for one in weights[invalid].tolist()}.values(), 3)
+            raise DataError(
+                f"the weights of rows must be {problem}, but {rows_hold(np.flatnonzero(invalid))} {shown}"
+            )
     largest = checked.max(initial=0.0)
     # Only ratios of weights matter; those outside the range of float32, with which networks are trained, are scaled.
     return checked if largest == 0 or _SMALLEST <= largest <= 1 / _SMALLEST else checked / largest
 
 
-_LARGEST_WEIGHT = 1e30  # sums of weighted losses stay in the range of single precision
 _DIGIT = re.compile(r"\d")
 
 

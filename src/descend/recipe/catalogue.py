@@ -22,7 +22,7 @@ from descend.errors import UserError, did_you_mean
 from descend.losses import LOSSES
 from descend.losses.functions import constructor_of
 from descend.nn import ACTIVATIONS, INITS, MODELS, NORMS, OUTPUTS, TextEmbedding
-from descend.optim import OPTIMIZERS
+from descend.optim import OPTIMIZERS, WRAPPERS
 from descend.regularization import (
     ORTHOGONALITIES,
     gradient_penalty,
@@ -78,6 +78,7 @@ PENALTIES: Mapping[str, Constructor] = {
 
 KEYS: Mapping[str, Mapping[str, Constructor]] = {
     "model": {"text_dimension": TextEmbedding},
+    "optimizer": WRAPPERS,
     "regularize": PENALTIES,
     "constrain": {**CONSTRAINTS, **CONDITIONS},
 }

@@ -11,6 +11,7 @@ from descend.recipe.specs import Spec
 __all__ = [
     "ASCPG",
     "ActivationSpec",
+    "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",
@@ -72,6 +73,7 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "Lion",
     "Loss",
     "LossSpec",
     "MCPenalty",
@@ -83,6 +85,8 @@ __all__ = [
     "Mixup",
     "Model",
     "ModelSpec",
+    "Muon",
+    "NAdam",
     "NegativeBinomialLoss",
     "NegativeBinomialMeanOutput",
     "Nesterov",
@@ -101,7 +105,9 @@ __all__ = [
     "Plateau",
     "PoissonLoss",
     "Polynomial",
+    "Prodigy",
     "QuantileLoss",
+    "RAdam",
     "RMSprop",
     "ReLU",
     "Regularize",
@@ -116,6 +122,7 @@ __all__ = [
     "STRON",
     "ScaleSpec",
     "Schedule",
+    "ScheduleFreeAdamW",
     "ScheduleSpec",
     "Shampoo",
     "SiLU",
@@ -195,6 +202,13 @@ _OptimizerName: TypeAlias = Literal[
     "adamw",
     "sparse_adam",
     "adamax",
+    "nadam",
+    "radam",
+    "adafactor",
+    "lion",
+    "muon",
+    "schedule_free_adamw",
+    "prodigy",
     "newton",
     "trust_region",
     "subsampled_newton",
@@ -576,6 +590,10 @@ class Optimizer(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
         lr: t₀, the first t that is tried.
         c1: the share of the decrease predicted by the gradient that is required.
         rho: ρ, the factor from one t to the next.
@@ -592,6 +610,32 @@ class Optimizer(OptimizerSpec):
         centered: subtract the squared average gradient from s, which estimates the variance.
         betas: β₁ and β₂, the shares of the averages of g and g² that are kept.
         amsgrad: divide by the largest s so far.
+        momentum_decay: ψ, how fast the momentum grows.
+        beta2_decay: exponent c; the averages keep a share 1 − kᶜ at step k.
+        d: largest root mean square of an update u before the learning rate.
+        ns_coefficients: a, b and c of the iteration.
+        ns_steps: number of iterations.
+        adjust_lr_fn: factor of the learning rate of a matrix (m, n): "original" is √max(1, m/n);
+            "match_rms_adamw" is 0.2 √max(m, n), with which the root mean square of a step is that of
+            AdamW. Default None, "original"; in a recipe "match_rms_adamw".
+        adam_lr_scale: the learning rate of AdamW's steps relative to t.
+        adam_betas: AdamW's β₁ and β₂.
+        adam_eps: AdamW's ε.
+        ns_dtype: precision of the iteration: "bfloat16" is faster on GPUs and recent processors.
+            Default "float32", or float64 for parameters in float64.
+        warmup_steps: number of steps over which t grows linearly. Default 0: in a recipe this is
+            schedule.warmup.
+        r: power of k in the weights of the average.
+        weight_lr_power: p, power of the largest learning rate so far in the weights. Default 2, so that
+            the steps of a warm-up count little.
+        beta3: β₃, the share of the sums r and s that is kept. Default None, √β₂.
+        use_bias_correction: multiply the step by √(1 − β₂ᵏ)/(1 − β₁ᵏ), as Adam.
+        safeguard_warmup: leave t out of s, so that a warm-up of t does not inflate the estimate.
+            Default False; recipes, whose default schedule has a warm-up, set it to True.
+        d0: d₀, the first estimate; any small number.
+        d_coef: c, factor of the estimate.
+        growth_rate: largest factor by which d grows in a step after its first growth. Default None, no
+            limit.
         curvature: B: "hessian", or "gauss_newton", for which 'step' needs the network's outputs (Rows).
         cg_tolerance: conjugate gradients end at a residual of min(cg_tolerance, √‖g‖) ‖g‖; 0 solves
             exactly.
@@ -636,7 +680,6 @@ class Optimizer(OptimizerSpec):
         factor_update_steps: number of steps between two estimates of the factors; at first also at 1,
             2, 4, 8, ….
         inv_update_steps: number of steps between two inversions; at first as for the factors.
-        adam_lr_scale: learning rate of Adam for other parameters, relative to t.
         beta: weight of a new inner value in the average; with 1 only the latest counts, and the method
             is SGD.
         beta_decay: exponent of k by which the weight decreases. Default 0, a constant weight.
@@ -647,6 +690,8 @@ class Optimizer(OptimizerSpec):
         *,
         name: _OptimizerName | Literal["auto"] | str | Callable[..., Any] = "auto",
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
         lr: float = 1.0,
         c1: float | None = 0.0001,
         rho: float = 0.5,
@@ -656,11 +701,30 @@ class Optimizer(OptimizerSpec):
         fused: bool | None = None,
         lr_decay: float = 0.0,
         initial_accumulator_value: float = 0.0,
-        eps: float = 1e-10,
+        eps: float | tuple[float | None, float] = 1e-10,
         alpha: float = 0.99,
         centered: bool = False,
         betas: tuple[float, float] = (0.9, 0.999),
         amsgrad: bool = False,
+        momentum_decay: float = 0.004,
+        beta2_decay: float = -0.8,
+        d: float = 1.0,
+        ns_coefficients: tuple[float, float, float] = (3.4445, -4.775, 2.0315),
+        ns_steps: int = 5,
+        adjust_lr_fn: Literal["original", "match_rms_adamw"] | None = "match_rms_adamw",
+        adam_lr_scale: float = 1.0,
+        adam_betas: tuple[float, float] = (0.9, 0.95),
+        adam_eps: float = 1e-10,
+        ns_dtype: Literal["float32", "bfloat16"] = "float32",
+        warmup_steps: int = 0,
+        r: float = 0.0,
+        weight_lr_power: float = 2.0,
+        beta3: float | None = None,
+        use_bias_correction: bool = False,
+        safeguard_warmup: bool = True,
+        d0: float = 1e-06,
+        d_coef: float = 1.0,
+        growth_rate: float | None = None,
         curvature: Literal["hessian", "gauss_newton"] = "hessian",
         cg_tolerance: float = 0.5,
         cg_max_iter: int = 100,
@@ -693,7 +757,6 @@ class Optimizer(OptimizerSpec):
         kl_clip: float | None = 0.001,
         factor_update_steps: int = 10,
         inv_update_steps: int = 100,
-        adam_lr_scale: float = 0.3,
         beta: float = 0.5,
         beta_decay: float = 0.0,
     ) -> None: ...
@@ -1483,6 +1546,10 @@ class GD(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -1492,6 +1559,8 @@ class GD(OptimizerSpec):
         c1: float = 0.0001,
         rho: float = 0.5,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -1510,6 +1579,10 @@ class SGD(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -1521,6 +1594,8 @@ class SGD(OptimizerSpec):
         nesterov: bool = False,
         fused: bool | None = None,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -1534,6 +1609,10 @@ class HeavyBall(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -1542,6 +1621,8 @@ class HeavyBall(OptimizerSpec):
         lr: float = 0.01,
         momentum: float = 0.9,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -1556,6 +1637,10 @@ class Nesterov(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -1564,6 +1649,8 @@ class Nesterov(OptimizerSpec):
         lr: float = 0.01,
         momentum: float = 0.9,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -1580,6 +1667,10 @@ class Adagrad(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -1591,6 +1682,8 @@ class Adagrad(OptimizerSpec):
         eps: float = 1e-10,
         fused: bool | None = None,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -1606,6 +1699,10 @@ class RMSprop(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -1617,6 +1714,8 @@ class RMSprop(OptimizerSpec):
         momentum: float = 0.0,
         centered: bool = False,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -1633,6 +1732,10 @@ class Adam(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -1644,6 +1747,8 @@ class Adam(OptimizerSpec):
         amsgrad: bool = False,
         fused: bool | None = None,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -1660,6 +1765,10 @@ class AdamW(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -1671,6 +1780,8 @@ class AdamW(OptimizerSpec):
         amsgrad: bool = False,
         fused: bool | None = None,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -1684,6 +1795,10 @@ class SparseAdam(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -1693,6 +1808,8 @@ class SparseAdam(OptimizerSpec):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-08,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -1706,6 +1823,10 @@ class Adamax(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -1715,6 +1836,252 @@ class Adamax(OptimizerSpec):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-08,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
+    ) -> None: ...
+
+@final
+class NAdam(OptimizerSpec):
+    """NAdam: Adam with Nesterov's momentum, in which the current gradient has a larger share.
+
+    Args:
+        lr: t, the learning rate.
+        betas: β₁ and β₂, the shares of the averages of g and g² that are kept.
+        eps: ε, outside the root.
+        momentum_decay: ψ, how fast the momentum grows.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
+    """
+
+    def __init__(
+        self,
+        *,
+        lr: float = 0.002,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-08,
+        momentum_decay: float = 0.004,
+        groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
+    ) -> None: ...
+
+@final
+class RAdam(OptimizerSpec):
+    """RAdam: Adam with steps that are shortened while the average of squared gradients is uncertain.
+
+    Args:
+        lr: t, the learning rate.
+        betas: β₁ and β₂, the shares of the averages of g and g² that are kept.
+        eps: ε, outside the root.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
+    """
+
+    def __init__(
+        self,
+        *,
+        lr: float = 0.001,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-08,
+        groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
+    ) -> None: ...
+
+@final
+class Adafactor(OptimizerSpec):
+    """Adafactor: Adam without momentum that stores, for a matrix, averages of rows and columns instead of
+    all squares.
+
+    Args:
+        lr: t, the largest learning rate, relative to the root mean square of a tensor's weights.
+        beta2_decay: exponent c; the averages keep a share 1 − kᶜ at step k.
+        eps: ε₁, the smallest root of an average; None is the precision of the dtype; and ε₂, the
+            smallest root mean square of a tensor by which the learning rate is multiplied.
+        d: largest root mean square of an update u before the learning rate.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
+    """
+
+    def __init__(
+        self,
+        *,
+        lr: float = 0.01,
+        beta2_decay: float = -0.8,
+        eps: tuple[float | None, float] = (None, 0.001),
+        d: float = 1.0,
+        groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
+    ) -> None: ...
+
+@final
+class Lion(OptimizerSpec):
+    """Lion: moves each coordinate by the learning rate along the sign of momentum and gradient.
+
+    Args:
+        lr: t, the learning rate, which is the length of each coordinate's step.
+        betas: β₁, the share of the momentum in the direction, and β₂, the share of the momentum that is
+            kept.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
+    """
+
+    def __init__(
+        self,
+        *,
+        lr: float = 0.0001,
+        betas: tuple[float, float] = (0.9, 0.99),
+        groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
+    ) -> None: ...
+
+@final
+class Muon(OptimizerSpec):
+    """Muon: orthogonalized momentum for the hidden matrices, and AdamW for all other parameters.
+
+    Args:
+        lr: t, the learning rate: 0.02 for adjust_lr_fn "original", AdamW's for "match_rms_adamw".
+        momentum: μ.
+        nesterov: orthogonalize (1 − μ) G + μ M instead of M.
+        ns_coefficients: a, b and c of the iteration.
+        eps: smallest norm by which B is divided.
+        ns_steps: number of iterations.
+        adjust_lr_fn: factor of the learning rate of a matrix (m, n): "original" is √max(1, m/n);
+            "match_rms_adamw" is 0.2 √max(m, n), with which the root mean square of a step is that of
+            AdamW. Default None, "original"; in a recipe "match_rms_adamw".
+        adam_lr_scale: the learning rate of AdamW's steps relative to t.
+        adam_betas: AdamW's β₁ and β₂.
+        adam_eps: AdamW's ε.
+        ns_dtype: precision of the iteration: "bfloat16" is faster on GPUs and recent processors.
+            Default "float32", or float64 for parameters in float64.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
+    """
+
+    def __init__(
+        self,
+        *,
+        lr: float = 0.001,
+        momentum: float = 0.95,
+        nesterov: bool = True,
+        ns_coefficients: tuple[float, float, float] = (3.4445, -4.775, 2.0315),
+        eps: float = 1e-07,
+        ns_steps: int = 5,
+        adjust_lr_fn: Literal["original", "match_rms_adamw"] | None = "match_rms_adamw",
+        adam_lr_scale: float = 1.0,
+        adam_betas: tuple[float, float] = (0.9, 0.95),
+        adam_eps: float = 1e-10,
+        ns_dtype: Literal["float32", "bfloat16"] = "float32",
+        groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
+    ) -> None: ...
+
+@final
+class ScheduleFreeAdamW(OptimizerSpec):
+    """Schedule-free AdamW: evaluates the running average of its iterates, and needs no decay of the
+    learning rate.
+
+    Args:
+        lr: t, the learning rate.
+        betas: β₁, the share of the average in y, above 0, which takes the place of momentum; and β₂,
+            the share of the average of g² that is kept.
+        eps: ε, outside the root.
+        warmup_steps: number of steps over which t grows linearly. Default 0: in a recipe this is
+            schedule.warmup.
+        r: power of k in the weights of the average.
+        weight_lr_power: p, power of the largest learning rate so far in the weights. Default 2, so that
+            the steps of a warm-up count little.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
+    """
+
+    def __init__(
+        self,
+        *,
+        lr: float = 0.0025,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-08,
+        warmup_steps: int = 0,
+        r: float = 0.0,
+        weight_lr_power: float = 2.0,
+        groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
+    ) -> None: ...
+
+@final
+class Prodigy(OptimizerSpec):
+    """Prodigy: Adam whose learning rate is the estimated distance to the solution, and needs no tuning.
+
+    Args:
+        lr: t, the factor of the estimated learning rate.
+        betas: β₁ and β₂, the shares of the averages of d g and (d g)² that are kept.
+        beta3: β₃, the share of the sums r and s that is kept. Default None, √β₂.
+        eps: ε, outside the root, relative to d; above 0, since d starts small.
+        use_bias_correction: multiply the step by √(1 − β₂ᵏ)/(1 − β₁ᵏ), as Adam.
+        safeguard_warmup: leave t out of s, so that a warm-up of t does not inflate the estimate.
+            Default False; recipes, whose default schedule has a warm-up, set it to True.
+        d0: d₀, the first estimate; any small number.
+        d_coef: c, factor of the estimate.
+        growth_rate: largest factor by which d grows in a step after its first growth. Default None, no
+            limit.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
+    """
+
+    def __init__(
+        self,
+        *,
+        lr: float = 1.0,
+        betas: tuple[float, float] = (0.9, 0.999),
+        beta3: float | None = None,
+        eps: float = 1e-08,
+        use_bias_correction: bool = False,
+        safeguard_warmup: bool = True,
+        d0: float = 1e-06,
+        d_coef: float = 1.0,
+        growth_rate: float | None = None,
+        groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -1732,6 +2099,10 @@ class Newton(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -1744,6 +2115,8 @@ class Newton(OptimizerSpec):
         c1: float = 0.0001,
         rho: float = 0.5,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -1761,6 +2134,10 @@ class TrustRegion(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -1772,6 +2149,8 @@ class TrustRegion(OptimizerSpec):
         cg_tolerance: float = 0.5,
         cg_max_iter: int = 100,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -1793,6 +2172,10 @@ class SubsampledNewton(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -1808,6 +2191,8 @@ class SubsampledNewton(OptimizerSpec):
         c1: float = 0.0001,
         rho: float = 0.5,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -1825,6 +2210,10 @@ class TRish(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -1837,6 +2226,8 @@ class TRish(OptimizerSpec):
         cg_tolerance: float = 0.5,
         cg_max_iter: int = 5,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -1857,6 +2248,10 @@ class STRON(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -1870,6 +2265,8 @@ class STRON(OptimizerSpec):
         cg_tolerance: float = 0.5,
         cg_max_iter: int = 100,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -1902,6 +2299,10 @@ class Shampoo(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -1922,6 +2323,8 @@ class Shampoo(OptimizerSpec):
         one_sided: bool = False,
         max_preconditioner_dim: int = 8192,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -1942,6 +2345,10 @@ class SOAP(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -1956,6 +2363,8 @@ class SOAP(OptimizerSpec):
         one_sided: bool = False,
         max_preconditioner_dim: int = 8192,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -1971,6 +2380,10 @@ class CayleySGD(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -1980,6 +2393,8 @@ class CayleySGD(OptimizerSpec):
         momentum: float = 0.0,
         iterations: int | None = None,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -1995,6 +2410,10 @@ class CayleyAdam(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -2005,6 +2424,8 @@ class CayleyAdam(OptimizerSpec):
         eps: float = 1e-08,
         iterations: int | None = None,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -2026,6 +2447,10 @@ class CoordinateDescent(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -2038,6 +2463,8 @@ class CoordinateDescent(OptimizerSpec):
         c1: float | None = None,
         c2: float = 0.001,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -2054,6 +2481,10 @@ class CG(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -2065,6 +2496,8 @@ class CG(OptimizerSpec):
         c2: float = 0.1,
         restart_threshold: float = 0.2,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -2079,6 +2512,10 @@ class BFGS(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -2089,6 +2526,8 @@ class BFGS(OptimizerSpec):
         c1: float = 0.0001,
         c2: float = 0.9,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -2112,6 +2551,10 @@ class LBFGS(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -2126,6 +2569,8 @@ class LBFGS(OptimizerSpec):
         c1: float = 0.0001,
         c2: float = 0.9,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -2144,6 +2589,10 @@ class SQN(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -2155,6 +2604,8 @@ class SQN(OptimizerSpec):
         curvature: Literal["hessian", "gauss_newton"] = "hessian",
         sample_fraction: float = 1.0,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -2177,6 +2628,10 @@ class KFAC(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -2191,6 +2646,8 @@ class KFAC(OptimizerSpec):
         inv_update_steps: int = 100,
         adam_lr_scale: float = 0.3,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -2205,6 +2662,10 @@ class SCGD(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -2214,6 +2675,8 @@ class SCGD(OptimizerSpec):
         beta: float = 0.5,
         beta_decay: float = 0.0,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -2227,6 +2690,10 @@ class ASCPG(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -2236,6 +2703,8 @@ class ASCPG(OptimizerSpec):
         beta: float = 0.5,
         beta_decay: float = 0.0,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
