@@ -44,7 +44,7 @@ def refuse_constant_numbers(numbers: Array, train: Array, names: Sequence[str]) 
         DataError: a target is constant in the training rows.
     """
     own = numbers[train]
-    constant = np.flatnonzero(own.min(axis=0) == own.max(axis=0)) if len(own) > 1 else []
+    constant: Array = np.flatnonzero(own.min(axis=0) == own.max(axis=0)) if len(own) > 1 else np.empty(0)
     if len(constant):
         at = int(constant[0])
         raise DataError(

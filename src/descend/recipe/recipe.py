@@ -304,40 +304,40 @@ class Recipe:
             {path: value for path, value in changes.items() if "." in path},
             source,
         )
-        sections: dict[str, dict[str, Any]] = {}
+        merged: dict[str, dict[str, Any]] = {}
         problems: list[Problem] = []
         for path, value in changes.items():
             section, dot, key = path.partition(".")
             if section in SECTIONS:
-                sections.setdefault(section, dict(getattr(self, section)))
+                merged.setdefault(section, dict(getattr(self, section)))
             misplaced = None if dot else misplaced_spec(value, section)
             if misplaced:
                 problems.append(Problem(section, None, misplaced, source=source))
                 continue
             value = plain_values(value)
             if not dot and isinstance(value, Mapping):
-                sections.setdefault(section, {}).update(value)
+                merged.setdefault(section, {}).update(value)
             elif not dot:
-                sections.setdefault(section, {})["name"] = value
+                merged.setdefault(section, {})["name"] = value
             elif "." in key:
                 outer, _, inner = key.partition(".")
-                before = sections.setdefault(section, {}).get(outer, {})
+                before = merged.setdefault(section, {}).get(outer, {})
                 if (section, outer) in CHOICES and isinstance(before, str):
                     before = {"name": before}
                 elif section == "constrain" and (isinstance(before, (str, list, tuple)) or callable(before)):
                     before = {"function" if outer in CONDITIONS else "pattern": before}
                 if isinstance(before, Mapping):
-                    sections[section][outer] = {**before, inner: value}
+                    merged[section][outer] = {**before, inner: value}
                 else:
                     problems.append(Problem(section, key, f"{outer} is not a table of keys", source=source))
             elif not key or not section:
                 problems.append(Problem(section, key, "expected section.key", source=source))
             else:
-                sections.setdefault(section, {})[key] = value
+                merged.setdefault(section, {})[key] = value
         if problems:
             raise RecipeError(problems)
-        # The other sections were checked when this recipe was made.
-        return Recipe._checked({**dict(self.items()), **validated(sections, source=source)})
+        # The other merged were checked when this recipe was made.
+        return Recipe._checked({**dict(self.items()), **validated(merged, source=source)})
 
     def get(self, path: str, default: Any = None) -> Any:
         """Return the value specified at ``section.key``, or ``default`` where there is none."""
