@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from descend.data.columns import Column
+from descend.data.constant_targets import refuse_constant_classes, refuse_constant_numbers
 from descend.data.fitting import Rows, fit_inputs, row_weights
 from descend.data.label_lists import separator_hint
 from descend.data.label_notes import label_notes
@@ -136,6 +137,11 @@ def _prepared(source: Source, settings: DataSettings, seed: int) -> Prepared:
         len(source), codes, task=task, validation=settings.validation, test=settings.test,
         given=source.split, seed=seed, groups=groups,
     )  # fmt: skip
+    if codes is not None and source.classes is None:
+        refuse_constant_classes(codes, parts.train, classes)
+    elif not classes:
+        numbers = target_numbers(targets, decimal).reshape(len(targets), -1)
+        refuse_constant_numbers(numbers, parts.train, source.target_names)
     absent = () if codes is None else _absent_classes(codes, parts, classes)
     rare = () if codes is None else rare_class_notes(codes, parts, classes)
     columns = targets.shape[1] if targets.ndim == 2 else 1
