@@ -59,6 +59,7 @@ TOPICS: Mapping[str, str] = {
     "H2": "Hyperparameter search, data augmentation: Data augmentation",
     "I": "Training algorithms, which method: Diagnosis of LR",
     "J": "Its figures",
+    "K7": "Encodings of categories",
     "K10": "Calibration of probabilities",
     "K12": "Losses of counts, quantiles and distributions; several labels",
     "K13": "Columns of text",

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from descend.data.category_encoding import Folds
 from descend.data.columns import Column
 from descend.data.fitting import Rows, fit_inputs, row_weights
 from descend.data.label_notes import label_notes
@@ -148,11 +149,11 @@ def _prepared(source: Source, settings: DataSettings, seed: int) -> Prepared:
     )  # fmt: skip
     if not classes:
         schema = _with_target_scale(schema, targets, parts.train, weights, settings.target_scale)
-    schema, raw = fit_inputs(schema, source, settings, parts.train, weights)
+    encoded_targets = schema.encode_targets(targets)
+    schema, raw, folds = fit_inputs(schema, source, settings, parts.train, weights, encoded_targets, groups)
     schema = dataclasses.replace(schema, fingerprint=source.fingerprint())
     preprocess = Preprocess(schema)
-    inputs = _encoded(preprocess, schema, raw, parts, stored=settings.stream)
-    encoded_targets = schema.encode_targets(targets)
+    inputs = _encoded(preprocess, schema, raw, parts, folds, stored=settings.stream)
     if several:
         absent = label_notes(schema, encoded_targets.numpy(), parts.train, declared=settings.task != "auto")
         if settings.class_weights != "none":
@@ -304,10 +305,17 @@ def _with_target_scale(
 
 
 def _encoded(
-    preprocess: Preprocess, schema: Schema, raw: Rows | None, parts: Split, *, stored: bool
+    preprocess: Preprocess,
+    schema: Schema,
+    raw: Rows | None,
+    parts: Split,
+    folds: Folds | None,
+    *,
+    stored: bool,
 ) -> dict[str, Tensor]:
     """Encode the rows of each part block by block, so that a table needs no second copy in memory.
 
+    Training rows are encoded out of fold if there are ``folds``.
     If ``stored``, the encoded rows are written to disk and mapped into memory.
     """
     if raw is None:
@@ -320,14 +328,23 @@ def _encoded(
     }
     total = sum(map(len, rows_of.values()))
     block = max(1, min(_BLOCK, 2**24 // int(np.prod(schema.input_shape))))
+    of_row = np.empty(0) if folds is None else folds.of_row
+    own_modules = [
+        Preprocess(dataclasses.replace(schema, columns=columns))
+        for columns in (() if folds is None else folds.columns)
+    ]
     with torch.no_grad():
         for start in range(0, total, block):
-            encoded = preprocess(raw(start, start + block))
+            rows = raw(start, start + block)
+            encoded = preprocess(rows)
+            for fold, module in enumerate(own_modules):
+                own = torch.from_numpy(np.flatnonzero(of_row[start : start + block] == fold))
+                encoded[own] = module(rows[own])
             if not torch.isfinite(encoded).all():
                 raise _not_finite(encoded, preprocess, start)
-            for part, rows in rows_of.items():
-                first, last = np.searchsorted(rows, (start, start + block))
-                tensors[part][first:last] = encoded[torch.from_numpy(rows[first:last] - start)]
+            for part, numbers in rows_of.items():
+                first, last = np.searchsorted(numbers, (start, start + block))
+                tensors[part][first:last] = encoded[torch.from_numpy(numbers[first:last] - start)]
     return tensors
 
 

@@ -30,6 +30,14 @@ def fault_of(schema: Any) -> str:
             return f"column {column.name!r}: only categories have an order"
         if column.used and (column.kind == "categorical") != bool(column.categories):
             return f"column {column.name!r}: categories and kind do not match"
+        if (
+            column.effects
+            and column.kind == "categorical"
+            and (len(column.effects) != len(column.coded) or len({len(each) for each in column.effects}) != 1)
+        ):
+            return f"column {column.name!r}: the effects do not match the categories"
+        if column.used and (column.encoding != "block") != bool(column.effects and column.effects[0]):
+            return f"column {column.name!r}: effects and encoding do not match"
         if (column.kind == "text") != (column.text is not None):
             return f"column {column.name!r}: text and kind do not match"
         if column.text is not None and column.text.fault():

@@ -71,6 +71,10 @@ class DataSettings:
             are in the units of the targets in any case.
         scale: how numeric inputs are scaled, with statistics of the training part: ``standard``, ``center``,
             ``minmax``, ``pca``, ``whiten``, ``zca`` or ``none``; or a table with a name and settings.
+        categories: how columns of categories are encoded: ``onehot``, one input for each category; ``target``, the mean
+            target of the category's rows, shrunk to the mean of all, with one input for each class of several; ``both``.
+            Training rows are encoded out of fold, see :mod:`descend.data.category_encoding`. ``columns`` chooses it for
+            one column.
         clip: scaled numbers x are compressed smoothly to x / sqrt(1 + (x / clip)^2), which stays within
             +-clip, so that one outlier cannot dominate a step. Unit: standard deviations. ``none``: off.
             At 10, a number within three standard deviations changes by at most 5 %.
@@ -95,7 +99,9 @@ class DataSettings:
             ``year-first``, a pattern such as ``%d.%m.%Y %H:%M``, or the unit of numbers since 1970-01-01 (``days``,
             ``seconds``, ``milliseconds``, ``microseconds``, ``nanoseconds``); ``zone`` the time zone whose local time
             is meant, such as ``Europe/Paris``.
-            A list of strings, ``["S", "M", "L"]``, declares ordered categories.
+            A list of strings, ``["S", "M", "L"]``, declares ordered categories. ``{kind = "categorical", encoding =
+            "target"}`` chooses the encoding of a column: ``onehot``, ``target`` or ``both``; of an ordered one, with
+            ``order = ["S", "M", "L"]``, ``thermometer`` or ``ordinal``, the standardised rank as one input.
         missing: strings that stand for a missing value, in all columns; or a table of such lists by the name of the
             column, ``{"region": []}``, and the defaults for all others. An empty cell is always missing. A number in the
             list, ``-999``, is missing in any way of writing it, also in a column of numbers.
@@ -130,6 +136,7 @@ class DataSettings:
     task: TaskChoice = "auto"
     target_scale: TargetScale = "auto"
     scale: str | Mapping[str, Any] = "standard"
+    categories: Literal["onehot", "target", "both"] = "onehot"
     clip: Positive | Literal["none"] = 10.0
     augment: str | Mapping[str, Any] | tuple[str | Mapping[str, Any], ...] = ()
     batch_size: Count | Literal["auto"] = "auto"
