@@ -33,10 +33,12 @@ from descend.data.source import PARTS, Array, Source
 from descend.data.spellings import spelling_note
 from descend.data.split import Split, group_names, split
 from descend.data.streaming import mapped
+from descend.data.target_transform import TRANSFORMS
 from descend.data.task import Task, check_targets, infer_task, target_numbers
 from descend.data.text_cells import table_decimal
 from descend.data.torch_datasets import EncodedItems
 from descend.errors import DataError
+from descend.interface import setting
 from descend.process import in_fork
 
 __all__ = ["Part", "Prepared", "encode_source", "prepare"]
@@ -147,6 +149,11 @@ def _prepared(source: Source, settings: DataSettings, seed: int) -> Prepared:
         reference=source.reference, name=source.name,
         rows={part: len(getattr(parts, part)) for part in PARTS},
     )  # fmt: skip
+    if classes and settings.target_scale in TRANSFORMS:
+        raise DataError(
+            f"data.target_scale = '{settings.target_scale}' is for regression, and the task is {task} ({why}); if the "
+            f"targets are numbers to predict: {setting('data.task', 'regression')}"
+        )
     if not classes:
         schema = _with_target_scale(schema, targets, parts.train, weights, settings.target_scale)
     encoded_targets = schema.encode_targets(targets)
@@ -295,6 +302,12 @@ def _with_target_scale(
     schema: Schema, targets: Array, train: Array, weights: Array | None, choice: TargetScale
 ) -> Schema:
     numbers = target_numbers(targets, schema.decimal).reshape(len(targets), -1)[train]
+    if choice in TRANSFORMS:
+        everything = target_numbers(targets, schema.decimal).reshape(len(targets), -1)
+        own = row_weights(weights, train)
+        transforms = tuple(TRANSFORMS[choice](column, train, own) for column in everything.T)
+        numbers = np.stack([each(column) for each, column in zip(transforms, numbers.T, strict=True)], axis=1)
+        schema = dataclasses.replace(schema, target_transforms=transforms)
     mean, scale = standard(numbers, row_weights(weights, train))
     if choice == "none":
         average, count = tuple(mean.tolist()), len(mean)

@@ -12,6 +12,7 @@ from descend.data.columns import Column
 from descend.data.date_parts import cyclic_inputs
 from descend.data.decorrelation import Rotation
 from descend.data.schema import Form, Schema
+from descend.data.target_units import TargetInverse
 
 __all__ = ["Postprocess", "Preprocess"]
 
@@ -311,6 +312,7 @@ class Postprocess(nn.Module):
         self.classes = len(schema.classes)
         self.task = schema.task
         self.form = form
+        self.inverse = TargetInverse(schema.target_transforms) if schema.target_transforms else None
         self.register_buffer("mean", torch.tensor(schema.target_mean, dtype=torch.float64), persistent=False)
         self.register_buffer(
             "scale", torch.tensor(schema.target_scale, dtype=torch.float64), persistent=False
@@ -319,7 +321,8 @@ class Postprocess(nn.Module):
     def forward(self, outputs: Tensor) -> Tensor:
         """Return probabilities, or numbers in the units of the targets, one row for each row of outputs."""
         if not self.classes:
-            return outputs.to(torch.float64) * self.scale + self.mean
+            numbers = outputs.to(torch.float64) * self.scale + self.mean
+            return numbers if self.inverse is None else self.inverse(numbers)
         if self.task == "multiclass":
             return torch.softmax(outputs, dim=1) if self.form == "logits" else outputs
         if self.task == "multi_label":

@@ -72,4 +72,9 @@ def fault_of(schema: Any) -> str:
         return "target_mean and target_scale need one number per output"
     elif any(scale <= 0 for scale in schema.target_scale):
         return "target_scale must be positive"
+    elif len(schema.target_transforms) not in (0, schema.outputs):
+        return "target_transforms needs one transform per output"
+    faults = (transform.fault() for transform in schema.target_transforms)
+    if fault := next(filter(None, faults), ""):
+        return f"target_transforms: {fault}"
     return ""

@@ -34,7 +34,7 @@ Missing = Sequence[str] | Mapping[str, Sequence[str]]
 TaskChoice = Literal[
     "auto", "regression", "classification", "multi_regression", "binary", "multiclass", "multi_label"
 ]
-TargetScale = Literal["auto", "standard", "none"]
+TargetScale = Literal["auto", "standard", "none", "log", "quantile"]
 Decimal = Literal["auto", "point", "comma"]
 Separator = Literal["auto", ",", ";", "\t", "|", ":", " "]
 DeclaredKind = Literal["numeric", "categorical", "boolean", "date", "time", "duration", "text", "ignore"]
@@ -66,7 +66,9 @@ class DataSettings:
             ``multi_label`` is for several targets with the same two values, such as 0 and 1, each of which may hold
             or not; ``auto`` chooses it for such targets, and ``multi_regression`` learns them as numbers.
         target_scale: how the targets of a regression are learned: ``standard``, minus the mean and divided by the
-            standard deviation of the training part, or ``none``, in their own units. ``auto`` is what the loss takes:
+            standard deviation of the training part; ``log``, their logarithms, standardised, of 1 + y if some are 0;
+            ``quantile``, their normal scores (:mod:`descend.data.target_transform`); or ``none``, in their own units.
+            ``auto`` is what the loss takes:
             counts for ``poisson`` and ``negative_binomial``, standardised targets for others. Predictions and metrics
             are in the units of the targets in any case.
         scale: how numeric inputs are scaled, with statistics of the training part: ``standard``, ``center``,
