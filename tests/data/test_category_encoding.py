@@ -259,7 +259,7 @@ def test_a_wrong_declaration_is_refused(choice, words):
 
 
 def test_a_wrong_name_is_refused():
-    with pytest.raises(RecipeError, match='expected "onehot", "target" or "both"'):
+    with pytest.raises(RecipeError, match="did you mean 'target'"):
         Recipe.of({"data.categories": "targets"})
 
 

@@ -193,7 +193,7 @@ def test_mean_targets_of_categories_are_refused_because_later_rows_would_change_
     y = np.arange(80) % 9 / 2
     model = Regressor(recipe={"data": {"categories": "target"}}, max_epochs=1)
     with pytest.raises(
-        UserError, match="partial_fit: the column 'city' is encoded by its mean target.*call fit first"
+        UserError, match=r"partial_fit: the column 'city' is encoded by its mean target.*call fit first"
     ):
         model.partial_fit(frame, y)
     model.fit(frame, y).partial_fit(frame, y)

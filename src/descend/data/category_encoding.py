@@ -19,7 +19,7 @@ from descend.cards import method
 from descend.data.column import Column
 from descend.data.settings import DataSettings
 from descend.data.source import Array
-from descend.errors import DataError
+from descend.errors import DataError, Problem, RecipeError, did_you_mean
 from descend.interface import setting
 from descend.rng import key
 
@@ -235,7 +235,15 @@ def fit_effects(
         groups: the group of each training row, or None.
 
     Returns: the columns, and None if no column has the mean target as an input.
+
+    Raises:
+        DataError: the encoding that a column declares does not fit it.
+        RecipeError: there is no such encoding.
     """
+    if settings.categories not in CATEGORY_ENCODINGS:
+        hint = did_you_mean(settings.categories, CATEGORY_ENCODINGS)
+        message = f"unknown encoding {settings.categories!r}"
+        raise RecipeError([Problem("data", "categories", message, hint=hint)])
     fitted = list(columns)
     folds: list[list[Column]] = [list(columns) for _ in range(FOLDS)]
     number: Array | None = None

@@ -38,6 +38,7 @@ class Column:
         indicator: whether a 0/1 input indicates a missing value (if some training row lacks the value).
         fill: the replacement for a missing number: the median of the training rows.
         mean, scale: a number x enters the network as (x - mean) / scale.
+        quantiles: the quantiles of this ratio by which it is mapped to a normal number; empty for none.
         low, high: the smallest and largest number in all rows.
         unit: the unit of numbers that are written with one: a currency or ``%``.
         form, zone: how dates are read, see :func:`descend.data.dates.parse_instants`.
@@ -70,6 +71,7 @@ class Column:
     text: NGrams | None = None
     effects: tuple[tuple[float, ...], ...] = ()
     encoding: Encoding = "block"
+    quantiles: tuple[float, ...] = ()
 
     __pydantic_config__: ClassVar[dict[str, object]] = STRICT
 

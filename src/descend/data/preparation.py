@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,27 +18,27 @@ from torch import Tensor
 
 from descend.data.category_encoding import Folds
 from descend.data.columns import Column
-from descend.data.fitting import Rows, fit_inputs, row_weights
+from descend.data.fitting import Rows, fit_inputs
 from descend.data.label_notes import label_notes
 from descend.data.labels import classes_of, codes_of
 from descend.data.messages import listed, rows_hold
 from descend.data.part_weights import check_part_weights
 from descend.data.preprocessing import Preprocess
+from descend.data.quantiles import ROBUST_CLIP
 from descend.data.rare_classes import rare_class_notes
 from descend.data.row_numbers import naming
-from descend.data.scaling import UNIT, standard
+from descend.data.scaling import UNIT
 from descend.data.schema import Schema
-from descend.data.settings import DataSettings, Decimal, TargetScale
+from descend.data.settings import DataSettings, Decimal
 from descend.data.source import PARTS, Array, Source
 from descend.data.spellings import spelling_note
 from descend.data.split import Split, group_names, split
 from descend.data.streaming import mapped
-from descend.data.target_transform import TRANSFORMS
+from descend.data.target_scale import with_target_scale
 from descend.data.task import Task, check_targets, infer_task, target_numbers
 from descend.data.text_cells import table_decimal
 from descend.data.torch_datasets import EncodedItems
 from descend.errors import DataError
-from descend.interface import setting
 from descend.process import in_fork
 
 __all__ = ["Part", "Prepared", "encode_source", "prepare"]
@@ -145,17 +145,11 @@ def _prepared(source: Source, settings: DataSettings, seed: int) -> Prepared:
         separator=settings.separator, encoding=settings.encoding, white=source.white, decimal=decimal,
         classes=classes, label_dtype=dtype,
         scale=settings.scale_name,
-        clip=settings.clip if settings.clip != "none" and settings.scale_name in UNIT else None,
+        clip=_bound(settings),
         reference=source.reference, name=source.name,
         rows={part: len(getattr(parts, part)) for part in PARTS},
     )  # fmt: skip
-    if classes and settings.target_scale in TRANSFORMS:
-        raise DataError(
-            f"data.target_scale = '{settings.target_scale}' is for regression, and the task is {task} ({why}); if the "
-            f"targets are numbers to predict: {setting('data.task', 'regression')}"
-        )
-    if not classes:
-        schema = _with_target_scale(schema, targets, parts.train, weights, settings.target_scale)
+    schema = with_target_scale(schema, targets, parts.train, weights, settings.target_scale)
     encoded_targets = schema.encode_targets(targets)
     schema, raw, folds = fit_inputs(schema, source, settings, parts.train, weights, encoded_targets, groups)
     schema = dataclasses.replace(schema, fingerprint=source.fingerprint())
@@ -228,6 +222,17 @@ def encode_source(source: Source, schema: Schema, preprocess: Preprocess | None 
     return _part(schema, source, inputs, targets, weights, np.arange(len(source)))
 
 
+def _bound(settings: DataSettings) -> float | None:
+    """Return the smooth bound of scaled numbers, or None."""
+    if settings.scale_name == "robust":
+        return (
+            float(settings.scale.get("clip", ROBUST_CLIP))
+            if isinstance(settings.scale, Mapping)
+            else ROBUST_CLIP
+        )
+    return settings.clip if settings.clip != "none" and settings.scale_name in UNIT else None
+
+
 def _part(schema: Schema, source: Source, inputs: Tensor | None, targets: Tensor,
           weights: Array | None, rows: Array) -> Part:  # fmt: skip
     dataset = None if source.dataset is None else EncodedItems(source.dataset, schema, weights)
@@ -246,19 +251,20 @@ def _checked_weights(weights: Array | None, n: int) -> Array | None:
     if weights.shape != (n,):
         raise DataError(f"expected one weight for each of the {n} rows, got shape {weights.shape}")
     checked = target_numbers(weights)
-    invalid = ~(np.isfinite(checked) & (checked >= 0) & (checked <= _LARGEST_WEIGHT))
-    if invalid.any():
-        shown = listed({repr(one): one for one in weights[invalid].tolist()}.values(), 3)
-        raise DataError(
-            f"weights must be numbers, finite, 0 or more and at most {_LARGEST_WEIGHT:g}, but "
-            f"{rows_hold(np.flatnonzero(invalid))} {shown}"
-        )
+    for problem, invalid in (
+        ("numbers", np.isnan(checked) & (weights.dtype.kind not in "iuf")),
+        ("finite and 0 or more", ~(np.isfinite(checked) & (checked >= 0))),
+    ):
+        if invalid.any():
+            shown = listed({repr(one): one for one in weights[invalid].tolist()}.values(), 3)
+            raise DataError(
+                f"the weights of rows must be {problem}, but {rows_hold(np.flatnonzero(invalid))} {shown}"
+            )
     largest = checked.max(initial=0.0)
     # Only ratios of weights matter; those outside the range of float32, with which networks are trained, are scaled.
     return checked if largest == 0 or _SMALLEST <= largest <= 1 / _SMALLEST else checked / largest
 
 
-_LARGEST_WEIGHT = 1e30  # sums of weighted losses stay in the range of single precision
 _DIGIT = re.compile(r"\d")
 
 
@@ -296,25 +302,6 @@ def _absent_classes(codes: Array, parts: Split, classes: Sequence[object]) -> tu
     absent = np.setdiff1d(np.arange(len(classes)), codes[parts.train])
     shown = listed(classes[code] for code in absent)
     return (f"no training row has the class {shown}: it cannot be learned",) if len(absent) else ()
-
-
-def _with_target_scale(
-    schema: Schema, targets: Array, train: Array, weights: Array | None, choice: TargetScale
-) -> Schema:
-    numbers = target_numbers(targets, schema.decimal).reshape(len(targets), -1)[train]
-    if choice in TRANSFORMS:
-        everything = target_numbers(targets, schema.decimal).reshape(len(targets), -1)
-        own = row_weights(weights, train)
-        transforms = tuple(TRANSFORMS[choice](column, train, own) for column in everything.T)
-        numbers = np.stack([each(column) for each, column in zip(transforms, numbers.T, strict=True)], axis=1)
-        schema = dataclasses.replace(schema, target_transforms=transforms)
-    mean, scale = standard(numbers, row_weights(weights, train))
-    if choice == "none":
-        average, count = tuple(mean.tolist()), len(mean)
-        return dataclasses.replace(
-            schema, target_mean=(0.0,) * count, target_scale=(1.0,) * count, target_average=average
-        )
-    return dataclasses.replace(schema, target_mean=tuple(mean.tolist()), target_scale=tuple(scale.tolist()))
 
 
 def _encoded(

@@ -21,7 +21,6 @@ __all__ = [
     "DeclaredKind",
     "Missing",
     "Separator",
-    "TargetScale",
     "TaskChoice",
     "missing_in",
 ]
@@ -34,7 +33,6 @@ Missing = Sequence[str] | Mapping[str, Sequence[str]]
 TaskChoice = Literal[
     "auto", "regression", "classification", "multi_regression", "binary", "multiclass", "multi_label"
 ]
-TargetScale = Literal["auto", "standard", "none", "log", "quantile"]
 Decimal = Literal["auto", "point", "comma"]
 Separator = Literal["auto", ",", ";", "\t", "|", ":", " "]
 DeclaredKind = Literal["numeric", "categorical", "boolean", "date", "time", "duration", "text", "ignore"]
@@ -72,7 +70,8 @@ class DataSettings:
             counts for ``poisson`` and ``negative_binomial``, standardised targets for others. Predictions and metrics
             are in the units of the targets in any case.
         scale: how numeric inputs are scaled, with statistics of the training part: ``standard``, ``center``,
-            ``minmax``, ``pca``, ``whiten``, ``zca`` or ``none``; or a table with a name and settings.
+            ``minmax``, ``robust``, ``quantile``, ``pca``, ``whiten``, ``zca`` or ``none``; or a table with a name and
+            settings.
         categories: how columns of categories are encoded: ``onehot``, one input for each category; ``target``, the mean
             target of the category's rows, shrunk to the mean of all, with one input for each class of several; ``both``.
             Training rows are encoded out of fold, see :mod:`descend.data.category_encoding`. ``columns`` chooses it for
@@ -80,7 +79,7 @@ class DataSettings:
         clip: scaled numbers x are compressed smoothly to x / sqrt(1 + (x / clip)^2), which stays within
             +-clip, so that one outlier cannot dominate a step. Unit: standard deviations. ``none``: off.
             At 10, a number within three standard deviations changes by at most 5 %.
-            It applies only to scales with standard deviation 1.
+            It applies only to scales with standard deviation 1; ``robust`` has a bound of its own.
         augment: random changes of the training rows in each step: names of methods, or tables with a
             name and settings, in the order in which they are applied.
         batch_size: number of rows in a batch; ``auto`` chooses it by the number of training rows.
@@ -136,9 +135,9 @@ class DataSettings:
 
     target: str | tuple[str, ...] | None = None
     task: TaskChoice = "auto"
-    target_scale: TargetScale = "auto"
+    target_scale: str = "auto"
     scale: str | Mapping[str, Any] = "standard"
-    categories: Literal["onehot", "target", "both"] = "onehot"
+    categories: str = "onehot"
     clip: Positive | Literal["none"] = 10.0
     augment: str | Mapping[str, Any] | tuple[str | Mapping[str, Any], ...] = ()
     batch_size: Count | Literal["auto"] = "auto"
