@@ -200,6 +200,7 @@ def _check(annotation: Any, value: Any) -> tuple[Any, str | None]:
     if value is None:
         ok = type(None) in _parts(annotation)
         return None, None if ok else f"expected {describe(annotation)}, got None"
+    value = _with_none(annotation, value)
     try:
         encoded = json.dumps(_plain(value), allow_nan=False, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError):
@@ -214,6 +215,20 @@ def _check(annotation: Any, value: Any) -> tuple[Any, str | None]:
         ) or f"expected {describe(annotation)}, got {_shown(value)}"
     except PydanticUserError:  # a type of another package's constructor that cannot be checked
         return value, None
+
+
+def _with_none(annotation: Any, value: Any) -> Any:
+    """Replace the string "none" in a list by None at places where the annotation of a tuple allows it."""
+    if not isinstance(value, (list, tuple)) or "none" not in value:
+        return value
+    for part in _parts(annotation):
+        places = typing.get_args(part) if typing.get_origin(part) is tuple else ()
+        if len(places) == len(value) and Ellipsis not in places:
+            pairs = zip(places, value, strict=True)
+            return tuple(
+                None if each == "none" and type(None) in _parts(place) else each for place, each in pairs
+            )
+    return value
 
 
 def _fault_of_item(annotation: Any, value: Any) -> str | None:
@@ -326,6 +341,7 @@ def _describe_one(part: Any, *, plural: bool) -> str:
         int: ("an integer", "integers"),
         float: ("a number", "numbers"),
         str: ("a string", "strings"),
+        type(None): ('"none"', '"none"'),
     }
     own_name = str(getattr(part, "__name__", part))
     single, many = names.get(part, (own_name, own_name))

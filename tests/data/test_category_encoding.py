@@ -287,3 +287,18 @@ def test_stored_tables_are_encoded_as_those_in_memory(tmp_path):
         found.append(prepare(read(tmp_path / "a.parquet", settings=settings), settings))
     assert found[0].schema.columns == found[1].schema.columns
     assert torch.equal(found[0].train.inputs, found[1].train.inputs)
+
+
+def test_several_labels_and_several_targets_have_an_input_each():
+    random = np.random.default_rng(5)
+    codes = random.integers(0, 12, 300)
+    x = pl.DataFrame({"c": [f"k{code:02}" for code in codes]})
+    held = np.stack([codes % 2, codes % 3 == 0], axis=1).astype(int)
+    for targets, task in ((held, "multi_label"), (held + random.normal(size=held.shape), "multi_regression")):
+        settings = DataSettings(task=task, categories="target")
+        prepared = prepare(read((x, targets), settings=settings), settings)
+        assert prepared.preprocess.names == ("c: mean target 1", "c: mean target 2")
+        rows = prepared.train.rows
+        wanted = target(codes[rows].astype(float), 12, indicators(prepared.schema, prepared.train.targets))
+        found = prepared.preprocess(prepared.schema.matrix({"c": [f"k{code:02}" for code in range(12)]}))
+        assert found.numpy() == pytest.approx(wanted, abs=1e-6)

@@ -40,3 +40,9 @@ def test_masks_are_missing_values():
 def test_large_integers_among_numbers_are_not_merged(inputs):
     with pytest.raises(DataError, match=f"different integers from {2**60} to {2**60 + 7} would be equal"):
         descend.Regressor(max_epochs=1).fit(inputs, np.arange(40.0))
+
+
+def test_lists_of_labels_are_refused_with_the_remedy() -> None:
+    for targets in ([["a"], ["a", "b"]], pd.Series([["a"], ["a", "b"]]), [{"a"}, {"b"}]):
+        with pytest.raises(ValueError, match=r"MultiLabelBinarizer\(\).fit_transform\(y\)"):
+            descend.Classifier().fit(np.zeros((2, 1)), targets)

@@ -63,6 +63,8 @@ def series_of(name: str, values: Iterable[Any]) -> pl.Series:
     import polars as pl
 
     clean = [None if is_missing(value) else value for value in values]
+    if (lists := _label_lists(name, clean)) is not None:
+        return lists
     kinds = {_family(value) for value in clean if value is not None}
     if None in kinds:
         row, odd = next((i, v) for i, v in enumerate(clean) if v is not None and _family(v) is None)
@@ -111,6 +113,31 @@ def series_of(name: str, values: Iterable[Any]) -> pl.Series:
     except ValueError as cause:
         raise DataError(f"column {name!r}: {cause}") from cause
     return pl.Series(name, strings, dtype=pl.String)
+
+
+def _label_lists(name: str, values: Sequence[Any]) -> pl.Series | None:
+    """Return lists, tuples or sets of strings or integers, such as the labels of each row, as a column of lists."""
+    import polars as pl
+
+    rows = [value for value in values if value is not None]
+    if not rows or not all(isinstance(row, list | tuple | set | frozenset) for row in rows):
+        return None
+    items = [item for row in rows for item in row]
+    if not all(isinstance(item, str | int | np.integer) and not isinstance(item, bool) for item in items):
+        return None
+    are_sets = any(isinstance(row, set | frozenset) for row in rows)
+    if (
+        items
+        and not are_sets
+        and all(isinstance(item, int | np.integer) and abs(int(item)) < 2**63 for item in items)
+    ):
+        return pl.Series(
+            name,
+            [None if row is None else [int(item) for item in row] for row in values],
+            dtype=pl.List(pl.Int64),
+        )
+    strings = [None if row is None else sorted(map(str, row)) for row in values]
+    return pl.Series(name, strings, dtype=pl.List(pl.String))
 
 
 def _family(value: object) -> str | None:

@@ -19,6 +19,7 @@ from torch import Tensor
 from descend.data.category_encoding import Folds
 from descend.data.columns import Column
 from descend.data.fitting import Rows, fit_inputs
+from descend.data.label_lists import separator_hint
 from descend.data.label_notes import label_notes
 from descend.data.labels import classes_of, codes_of
 from descend.data.messages import listed, rows_hold
@@ -115,7 +116,9 @@ def prepare(source: Source, settings: DataSettings | None = None, seed: int = 0)
 def _prepared(source: Source, settings: DataSettings, seed: int) -> Prepared:
     if source.targets is None:
         raise DataError(f"{source.name} has no targets to learn from; specify the target column")
-    targets = check_targets(source.targets, source.target_names, absent=source.absent_targets)
+    if source.label_column and not source.target_names:
+        raise DataError(f"target {source.label_column!r}: no row has a label; there is nothing to learn")
+    targets = check_targets(source.targets, _named_targets(source), absent=source.absent_targets)
     if len(targets) != len(source):
         raise DataError(f"{source.name} has {len(source)} rows but {len(targets)} targets")
     weights = _checked_weights(source.weights, len(source))
@@ -147,7 +150,8 @@ def _prepared(source: Source, settings: DataSettings, seed: int) -> Prepared:
         scale=settings.scale_name,
         clip=_bound(settings),
         reference=source.reference, name=source.name,
-        rows={part: len(getattr(parts, part)) for part in PARTS},
+        rows={part: len(getattr(parts, part)) for part in PARTS}, label_column=source.label_column,
+        label_separator=settings.label_separator,
     )  # fmt: skip
     schema = with_target_scale(schema, targets, parts.train, weights, settings.target_scale)
     encoded_targets = schema.encode_targets(targets)
@@ -174,8 +178,10 @@ def _prepared(source: Source, settings: DataSettings, seed: int) -> Prepared:
     if settings.stream:
         encoded_parts = {part: dataclasses.replace(one, stored=True) for part, one in encoded_parts.items()}
     alone = (f"{ungrouped} rows have no group; each is a group of its own",) if ungrouped else ()
+    hint = "" if several else separator_hint(classes)
+    combined = (f"the target: {hint}",) if hint else ()
     notes = (
-        *source.notes, *parts.notes, *alone, *absent, *rare, *weight_notes,
+        *source.notes, *parts.notes, *alone, *combined, *absent, *rare, *weight_notes,
         *_spelling_notes(schema, source), *_column_notes(schema.columns),
     )  # fmt: skip
     train, validation, test = (encoded_parts[part] for part in PARTS)
@@ -202,7 +208,7 @@ def encode_source(source: Source, schema: Schema, preprocess: Preprocess | None 
         )
     with naming(source.numbers):
         targets = schema.encode_targets(
-            check_targets(source.targets, source.target_names, least=1, absent=source.absent_targets)
+            check_targets(source.targets, _named_targets(source), least=1, absent=source.absent_targets)
         )
     if len(targets) != len(source):
         raise DataError(f"{source.name} has {len(source)} rows but {len(targets)} targets")
@@ -231,6 +237,11 @@ def _bound(settings: DataSettings) -> float | None:
             else ROBUST_CLIP
         )
     return settings.clip if settings.clip != "none" and settings.scale_name in UNIT else None
+
+
+def _named_targets(source: Source) -> tuple[str, ...]:
+    """Return the names of the targets for messages."""
+    return (source.label_column,) if source.label_column else source.target_names
 
 
 def _part(schema: Schema, source: Source, inputs: Tensor | None, targets: Tensor,

@@ -22,7 +22,7 @@ from descend.data.missing_numbers import missing_numbers
 from descend.data.ngrams import NGrams
 from descend.data.row_numbers import naming
 from descend.data.schema_faults import fault_of
-from descend.data.settings import MISSING, Decimal, Separator
+from descend.data.settings import MISSING, Decimal, LabelSeparator, Separator
 from descend.data.source import Array, Kind, Source
 from descend.data.target_transform import TargetTransform
 from descend.data.task import Task, target_numbers
@@ -76,6 +76,8 @@ class Schema:
         reference: what identifies the data on a command line, or None.
         name: a short name of the data.
         rows: number of rows in each part.
+        label_column: name of the target whose rows list their labels, which are the ``target_names``; empty for others.
+        label_separator: the specified separator of the labels in strings, or ``none``.
     """
 
     kind: Kind
@@ -106,6 +108,8 @@ class Schema:
     reference: str | None = None
     name: str = ""
     rows: Mapping[str, int] = field(default_factory=dict)
+    label_column: str = ""
+    label_separator: LabelSeparator = "none"
 
     __pydantic_config__: ClassVar[dict[str, object]] = STRICT
 

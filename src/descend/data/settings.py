@@ -19,6 +19,7 @@ __all__ = [
     "DataSettings",
     "Decimal",
     "DeclaredKind",
+    "LabelSeparator",
     "Missing",
     "Separator",
     "TaskChoice",
@@ -35,6 +36,7 @@ TaskChoice = Literal[
 ]
 Decimal = Literal["auto", "point", "comma"]
 Separator = Literal["auto", ",", ";", "\t", "|", ":", " "]
+LabelSeparator = Literal["none", ";", ",", "|", "/", ":", "+", "&", " ", "\t"]
 DeclaredKind = Literal["numeric", "categorical", "boolean", "date", "time", "duration", "text", "ignore"]
 ColumnChoice = DeclaredKind | tuple[str | int, ...] | Mapping[str, str | tuple[str, ...]]
 """The kind of a column, its categories in their order, or a table of its kind and settings."""
@@ -128,6 +130,9 @@ class DataSettings:
         stream: whether a Parquet file, or the images of a folder, stay on disk, for data larger than
             memory. Temporary files hold the encoded rows (in ``TMPDIR``, an environment variable).
         class_weights: ``balanced`` weights each training row by n / (K n_k), with n_k the number of rows of its class.
+        label_separator: the character between the labels of a row, if the target is a string such as ``red;round``. Each
+            label is then a target of its own (``multi_label``), and an empty cell is a row without labels. Targets that
+            are lists of labels need no setting.
 
     >>> DataSettings(target="price").validation
     0.15
@@ -164,6 +169,7 @@ class DataSettings:
     image_white: Positive | Literal["auto"] = "auto"
     stream: bool = False
     class_weights: Literal["none", "balanced"] = "none"
+    label_separator: LabelSeparator = "none"
 
     def __post_init__(self) -> None:
         """Remove spaces around the names of columns, as the readers do."""

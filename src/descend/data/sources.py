@@ -20,12 +20,13 @@ from descend.data.compression import COMPRESSED
 from descend.data.frames import as_array, as_frame, is_frame, is_records, is_strings
 from descend.data.functions import call, is_function_path
 from descend.data.image_folders import ENDINGS, is_images, read_image_folder, read_images
+from descend.data.label_lists import divided
 from descend.data.messages import listed
 from descend.data.missing_targets import without_missing_targets
 from descend.data.parts import refuse_url, table_parts
 from descend.data.schema import Schema
-from descend.data.settings import DataSettings
-from descend.data.source import PARTS, Source, join
+from descend.data.settings import DataSettings, missing_in
+from descend.data.source import PARTS, Source, join, with_labels
 from descend.data.streaming import StoredTable
 from descend.data.table_files import TABLES
 from descend.data.table_sources import TableReader, target_names
@@ -93,7 +94,14 @@ def read(
     titles = tuple(title.strip() for title in keep)
     source = _Reader(settings, predicting, schema, held_out, titles, after, name).read(data)
     if not isinstance(data, Source):
-        source = choose_columns(source, settings, target_names(settings, _columns_of(source)), strict=strict)
+        names = target_names(settings, _columns_of(source))
+        own = names is not None and names == (source.label_column,)
+        source = choose_columns(source, settings, None if own else names, strict=strict)
+    source = divided(
+        source, settings.label_separator, missing_in(settings.missing, _first(source.target_names))
+    )
+    if schema is not None and schema.label_column and source.label_column:
+        source = with_labels(source, schema.target_names)
     if weights is not None:
         source = dataclasses.replace(source, weights=as_array(weights))
     if len(source) == 0:
@@ -110,11 +118,20 @@ def read(
 def _as_trained(settings: DataSettings, schema: Schema) -> DataSettings:
     return dataclasses.replace(
         settings,
-        target=settings.target or (schema.target_names if schema.kind == "table" and schema.named else None),
+        target=settings.target or _targets_of(schema),
         missing=schema.missing,
         decimal=settings.decimal if settings.decimal != "auto" else schema.decimal,
         separator=settings.separator if settings.separator != "auto" else schema.separator,
+        label_separator=(
+            settings.label_separator if settings.label_separator != "none" else schema.label_separator
+        ),
     )
+
+
+def _targets_of(schema: Schema) -> tuple[str, ...] | None:
+    if schema.kind != "table" or not schema.named:
+        return None
+    return (schema.label_column,) if schema.label_column else schema.target_names
 
 
 def like(settings: DataSettings, source: Source) -> DataSettings:
@@ -197,8 +214,9 @@ class _Reader:
             return from_torch_dataset(data, name=name, reference=reference)
         if _is_pair(data) or (not self.predicting and _is_text_pair(data)):
             return from_arrays(
-                data[0], data[1], name=name, reference=reference, target_names=self._given_names
-            )
+                data[0], data[1], name=name, reference=reference, target_names=self._given_names,
+                label_lists=self.schema is not None and bool(self.schema.label_column),
+            )  # fmt: skip
         if self.predicting:
             return from_arrays(data, None, name=name, reference=reference)
         raise DataError(
@@ -302,7 +320,15 @@ class _Reader:
 
 
 def _columns_of(source: Source) -> list[str]:
-    return [*source.target_names, *(source.frame.columns if source.frame is not None else ())]
+    return [
+        *source.target_names,
+        source.label_column,
+        *(source.frame.columns if source.frame is not None else ()),
+    ]
+
+
+def _first(names: Sequence[str]) -> str:
+    return names[0] if names else ""
 
 
 def _is_pair(data: Any) -> bool:

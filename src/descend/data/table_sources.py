@@ -12,6 +12,7 @@ import numpy as np
 
 from descend.data.arrays import labels_of, names_of
 from descend.data.frames import take
+from descend.data.label_lists import labels_of_column
 from descend.data.messages import listed
 from descend.data.parts import columns_to_keep, joined_parts
 from descend.data.row_numbers import RowNumbers, naming
@@ -71,6 +72,8 @@ class TableReader:
     def _strings(self) -> list[str]:
         """Columns of a text file that stay strings although they may look like numbers."""
         declared = [one for one in self.settings.columns if _is_read_as_string(self.settings, one)]
+        if self.settings.label_separator != "none":
+            declared += target_names(self.settings, None) or ()
         return declared + [one for one in (self.settings.groups, self.settings.split) if one is not None]
 
     @property
@@ -190,13 +193,20 @@ class TableReader:
         targets: Array | None = None
         absent = ""
         notes: tuple[str, ...] = ()
+        label_column = ""
         if names is not None and not (self.predicting and any(one not in frame.columns for one in names)):
             frame, series = take(frame, names, f"{name}: target")
             absent = absent_strings(series, self.settings.missing)
-            if text is not None and not self._has_string_classes:
+            divided = self.settings.label_separator != "none"
+            if text is not None and not self._has_string_classes and not divided:
                 series, notes = converted_columns(series, text, self.settings.missing)
-            columns = [labels_of(one, self.settings.missing) for one in series]
-            targets = columns[0] if len(columns) == 1 else np.column_stack(columns)
+            lists = labels_of_column(series[0]) if len(series) == 1 else None
+            if lists is not None:
+                label_column = names[0]
+                targets, names = lists
+            else:
+                columns = [labels_of(one, () if divided else self.settings.missing) for one in series]
+                targets = columns[0] if len(columns) == 1 else np.column_stack(columns)
         special = {
             "split": self.settings.split,
             "groups": self.settings.groups,
@@ -225,6 +235,7 @@ class TableReader:
             frame=None if isinstance(frame, StoredTable) else frame,
             stored=frame if isinstance(frame, StoredTable) else None,
             groups=extra.get("groups"), weights=extra.get("weights"), absent_targets=absent, notes=notes, kept=kept,
+            label_column=label_column,
         )  # fmt: skip
 
     @property

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from descend.data.gap_words import gap_words
+from descend.data.label_lists import separator_hint
 from descend.data.labels import classes_of
 from descend.data.large_integers import too_close
 from descend.data.messages import listed, rows_hold, rows_text
@@ -162,9 +163,11 @@ def infer_task(targets: Array, declared: TaskChoice = "auto", decimal: Decimal =
             f"data.task = 'binary' needs two classes, but the target has {count}: {listed(classes)}"
         )
     if count > max(2, len(targets) // 2):
+        several = separator_hint(classes)
         raise DataError(
             f"the target has {count} distinct labels in {len(targets)} rows ({listed(classes, 3)}); "
-            f"each class needs several rows: is it an identifier? For numbers: {setting('data.task', 'regression')}"
+            + (several and f"{several}; otherwise ")
+            + f"each class needs several rows: is it an identifier? For numbers: {setting('data.task', 'regression')}"
         )
     if declared == "multiclass":
         return "multiclass", "as set in data.task"
@@ -191,8 +194,8 @@ def are_labels(targets: Array) -> bool:
 def _multi_label(targets: Array, declared: TaskChoice) -> tuple[Task, str]:
     if targets.ndim == 1:
         raise DataError(
-            "data.task = 'multi_label' needs two or more target columns, got one; for one column of two classes, set "
-            "data.task = 'binary'"
+            "data.task = 'multi_label' needs two or more target columns, got one; for strings of several labels such as "
+            f"'red;round': {setting('data.label_separator', ';')}; for one column of two classes, set data.task = 'binary'"
         )
     classes, _ = classes_of(targets.reshape(-1))
     if len(classes) != 2:

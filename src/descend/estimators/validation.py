@@ -10,7 +10,7 @@ from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
-from descend.data.arrays import as_targets
+from descend.data.arrays import as_targets, labels_of_rows
 from descend.data.frames import as_array, as_frame, is_frame, is_strings
 from descend.data.parsing import EXACT
 from descend.data.source import Array
@@ -128,6 +128,11 @@ def validate_labels(estimator: Any, targets: Any) -> Array:
     Raises:
         ValueError: continuous numbers, missing labels, or several columns of other values.
     """
+    if labels_of_rows(targets) is not None:
+        raise ValueError(
+            "y lists the labels of each row; pass a column of 0 and 1 for each label, as "
+            "sklearn.preprocessing.MultiLabelBinarizer().fit_transform(y) returns them"
+        )
     targets = _native(targets)
     if _are_columns(targets):
         return _validate_indicators(targets)

@@ -32,7 +32,7 @@ from descend.cards import method
 from descend.optim.base import Params, catalogue_name, checked_settings, list_params, raising_user_errors
 from descend.param_types import Fraction, NonNegative, Positive
 
-__all__ = ["adagrad", "adam", "adamax", "adamw", "can_fuse", "rmsprop", "sgd", "sparse_adam"]
+__all__ = ["adagrad", "adam", "adamax", "adamw", "build", "can_fuse", "rmsprop", "sgd", "sparse_adam"]
 
 T = TypeVar("T", bound=Optimizer)
 
@@ -83,7 +83,7 @@ def sgd(
     >>> (w * 3).sum().backward(); optimizer.step(); w.item()
     -0.5
     """
-    return _build(SGD, sgd, locals())
+    return build(SGD, sgd, locals())
 
 
 @method(
@@ -130,7 +130,7 @@ def adagrad(
     >>> (w * 3).sum().backward(); optimizer.step(); round(w.item(), 6)
     0.5
     """
-    return _build(Adagrad, adagrad, locals())
+    return build(Adagrad, adagrad, locals())
 
 
 @method(
@@ -176,7 +176,7 @@ def rmsprop(
     >>> (w * 3).sum().backward(); optimizer.step(); round(w.item(), 4)
     0.5
     """
-    return _build(RMSprop, rmsprop, locals())
+    return build(RMSprop, rmsprop, locals())
 
 
 @method(
@@ -226,7 +226,7 @@ def adam(
     >>> (w * 3).sum().backward(); optimizer.step(); round(w.item(), 6)
     0.75
     """
-    return _build(Adam, adam, locals())
+    return build(Adam, adam, locals())
 
 
 @method(
@@ -276,7 +276,7 @@ def adamw(
     >>> (w * 3).sum().backward(); optimizer.step(); round(w.item(), 6)
     0.65
     """
-    return _build(AdamW, adamw, locals())
+    return build(AdamW, adamw, locals())
 
 
 @method(
@@ -312,7 +312,7 @@ def sparse_adam(
     >>> (table.weight == before).flatten().tolist()
     [True, False, True]
     """
-    return _build(SparseAdam, sparse_adam, locals())
+    return build(SparseAdam, sparse_adam, locals())
 
 
 @method(
@@ -353,10 +353,10 @@ def adamax(
     >>> (w * 3).sum().backward(); optimizer.step(); round(w.item(), 6)
     0.75
     """
-    return _build(Adamax, adamax, locals())
+    return build(Adamax, adamax, locals())
 
 
-def _build(constructor: Callable[..., T], function: Callable[..., T], arguments: Mapping[str, Any]) -> T:
+def build(constructor: Callable[..., T], function: Callable[..., T], arguments: Mapping[str, Any]) -> T:
     """Check the arguments of a function and of groups against its annotations, and pass them on to PyTorch's class unchanged."""
     settings = {name: value for name, value in arguments.items() if name != "params"}
     checked_settings(function, settings)

@@ -16,7 +16,7 @@ from descend.interface import setting
 from descend.nn.ensemble import Ensemble
 from descend.nn.front import preceded
 from descend.nn.init import initialize
-from descend.optim import OPTIMIZERS, STIEFEL
+from descend.optim import OPTIMIZERS, OWN_DECAY, STIEFEL
 from descend.optim.first_order import can_fuse
 from descend.optim.foreign import closure_use, is_foreign
 from descend.param_types import signature_of
@@ -37,6 +37,7 @@ from descend.recipe.recipe import Recipe
 from descend.recipe.text_embedding import build_text_embedding
 from descend.recipe.toml import path_of
 from descend.recipe.transfer import freeze_parts
+from descend.recipe.wrap_optimizer import check_evaluation_weights, wrap_optimizer
 from descend.regularization import decayed_parameters, l1_prox, weight_decay
 from descend.rng import forked, generator, key
 from descend.schedules import Schedule
@@ -231,7 +232,7 @@ def build_optimizer(
     rest = [*rest, *(p for p in decay if id(p) in fixed_ids)]
     decay = [p for p in decay if id(p) not in fixed_ids]
     strength = float(recipe.regularize["weight_decay"])
-    own_decay = recipe.optimizer["name"] == "adamw"
+    own_decay = recipe.optimizer["name"] in OWN_DECAY
     groups: list[dict[str, Any]] = []
     if strength and decay:
         groups.append({"params": decay, **({"weight_decay": strength} if own_decay else {})})
@@ -276,6 +277,7 @@ def build_optimizer(
             ]
         )
     check_needs(recipe, model, optimizer, loss)
+    check_evaluation_weights(recipe, optimizer, constraints)
     apply_lr_factors(optimizer, factors)
     if strength and decay and not own_decay:
         weight_decay(optimizer, decay, strength)
@@ -291,7 +293,7 @@ def build_optimizer(
             each.attach(optimizer)
         except UserError as cause:
             raise RecipeError([Problem("constrain", None, str(cause))]) from cause
-    return optimizer
+    return wrap_optimizer(recipe, optimizer, constraints)
 
 
 def _check_use(recipe: Recipe, optimizer: torch.optim.Optimizer) -> None:

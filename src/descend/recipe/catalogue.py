@@ -25,7 +25,7 @@ from descend.losses import LOSSES
 from descend.losses.functions import constructor_of
 from descend.nn import ACTIVATIONS, INITS, MODELS, NORMS, NUMBER_EMBEDDINGS, OUTPUTS, TextEmbedding
 from descend.nn.calibration import CALIBRATIONS
-from descend.optim import OPTIMIZERS
+from descend.optim import OPTIMIZERS, WRAPPERS
 from descend.regularization import (
     ORTHOGONALITIES,
     gradient_penalty,
@@ -85,6 +85,7 @@ PENALTIES: Mapping[str, Constructor] = {
 
 KEYS: Mapping[str, Mapping[str, Constructor]] = {
     "model": {"text_dimension": TextEmbedding},
+    "optimizer": WRAPPERS,
     "regularize": PENALTIES,
     "constrain": {**CONSTRAINTS, **CONDITIONS},
 }

@@ -92,8 +92,9 @@ _SPELLING = {
     word.lower(): word
     for word in (
         "ASC", "AdamW", "BCE", "BFGS", "CG", "ConvNet", "DSO", "ELU", "GD", "GELU", "KFAC", "KL", "L1", "LBFGS", "MC",
-        "MLP", "MSE", "MinMax", "OneHot", "PCA", "PG", "RMSprop", "RNN", "ReLU", "SCGD", "SELU", "SGD", "SO", "SOAP", "SQN",
-        "SRIP", "STRON", "SiLU", "TRish", "ZCA",
+        "MLP", "MSE", "MinMax", "NAdam", "OneHot", "PCA", "PG",
+        "RAdam", "RMSprop", "RNN", "ReLU", "SCGD", "SELU", "SGD", "SO", "SOAP", "SQN", "SRIP",
+        "STRON", "SiLU", "TRish", "ZCA",
     )
 }
 # fmt: on

@@ -11,6 +11,7 @@ from descend.recipe.specs import Spec
 __all__ = [
     "ASCPG",
     "ActivationSpec",
+    "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",
@@ -21,8 +22,10 @@ __all__ = [
     "Background",
     "BatchNorm",
     "Blur",
+    "BothCategories",
     "CG",
     "CalibrationSpec",
+    "CategoryEncodingSpec",
     "CayleyAdam",
     "CayleySGD",
     "CenterScale",
@@ -78,6 +81,8 @@ __all__ = [
     "LeakyReLU",
     "Linear",
     "LinearEmbedding",
+    "Lion",
+    "LogTargetScale",
     "Loss",
     "LossSpec",
     "MCPenalty",
@@ -89,6 +94,8 @@ __all__ = [
     "Mixup",
     "Model",
     "ModelSpec",
+    "Muon",
+    "NAdam",
     "NegativeBinomialLoss",
     "NegativeBinomialMeanOutput",
     "Nesterov",
@@ -99,6 +106,7 @@ __all__ = [
     "NumberEmbeddingSpec",
     "Occlude",
     "OneCycle",
+    "OneHotCategories",
     "Optimizer",
     "OptimizerSpec",
     "OrthogonalInit",
@@ -111,8 +119,11 @@ __all__ = [
     "PlattCalibration",
     "PoissonLoss",
     "Polynomial",
+    "Prodigy",
     "QuantileLoss",
     "QuantileScale",
+    "QuantileTargetScale",
+    "RAdam",
     "RMSprop",
     "ReLU",
     "Regularize",
@@ -128,6 +139,7 @@ __all__ = [
     "STRON",
     "ScaleSpec",
     "Schedule",
+    "ScheduleFreeAdamW",
     "ScheduleSpec",
     "Shampoo",
     "SiLU",
@@ -141,10 +153,13 @@ __all__ = [
     "SquaredLoss",
     "Staircase",
     "StandardScale",
+    "StandardTargetScale",
     "Stop",
     "SubsampledNewton",
     "TRish",
     "Tanh",
+    "TargetCategories",
+    "TargetScaleSpec",
     "TemperatureCalibration",
     "TorchInit",
     "Translate",
@@ -209,6 +224,13 @@ _OptimizerName: TypeAlias = Literal[
     "adamw",
     "sparse_adam",
     "adamax",
+    "nadam",
+    "radam",
+    "adafactor",
+    "lion",
+    "muon",
+    "schedule_free_adamw",
+    "prodigy",
     "newton",
     "trust_region",
     "subsampled_newton",
@@ -251,6 +273,19 @@ _ScaleName: TypeAlias = Literal[
     "pca",
     "whiten",
     "zca",
+]
+
+_TargetScaleName: TypeAlias = Literal[
+    "standard",
+    "none",
+    "log",
+    "quantile",
+]
+
+_CategoryEncodingName: TypeAlias = Literal[
+    "onehot",
+    "target",
+    "both",
 ]
 
 _AugmentationName: TypeAlias = Literal[
@@ -346,6 +381,12 @@ class ScheduleSpec(Spec):
 class ScaleSpec(Spec):
     """What may be given for data.scale in typed form."""
 
+class TargetScaleSpec(Spec):
+    """What may be given for data.target_scale in typed form."""
+
+class CategoryEncodingSpec(Spec):
+    """What may be given for data.categories in typed form."""
+
 class AugmentationSpec(Spec):
     """What may be given for data.augment in typed form."""
 
@@ -380,12 +421,18 @@ class Data(Spec):
             which may hold or not; 'auto' chooses it for such targets, and 'multi_regression' learns
             them as numbers.
         target_scale: how the targets of a regression are learned: 'standard', minus the mean and
-            divided by the standard deviation of the training part, or 'none', in their own units.
-            'auto' is what the loss takes: counts for 'poisson' and 'negative_binomial', standardised
-            targets for others. Predictions and metrics are in the units of the targets in any case.
+            divided by the standard deviation of the training part; 'log', their logarithms,
+            standardised, of 1 + y if some are 0; 'quantile', their normal scores (target_transform); or
+            'none', in their own units. 'auto' is what the loss takes: counts for 'poisson' and
+            'negative_binomial', standardised targets for others. Predictions and metrics are in the
+            units of the targets in any case.
         scale: how numeric inputs are scaled, with statistics of the training part: 'standard',
             'center', 'minmax', 'robust', 'quantile', 'pca', 'whiten', 'zca' or 'none'; or a table with
             a name and settings.
+        categories: how columns of categories are encoded: 'onehot', one input for each category;
+            'target', the mean target of the category's rows, shrunk to the mean of all, with one input
+            for each class of several; 'both'. Training rows are encoded out of fold, see
+            category_encoding. 'columns' chooses it for one column.
         clip: scaled numbers x are compressed smoothly to x / sqrt(1 + (x / clip)^2), which stays within
             +-clip, so that one outlier cannot dominate a step. Unit: standard deviations. 'none': off.
             At 10, a number within three standard deviations changes by at most 5 %. It applies only to
@@ -411,7 +458,9 @@ class Data(Spec):
             'month-first', 'year-first', a pattern such as '%d.%m.%Y %H:%M', or the unit of numbers
             since 1970-01-01 ('days', 'seconds', 'milliseconds', 'microseconds', 'nanoseconds'); 'zone'
             the time zone whose local time is meant, such as 'Europe/Paris'. A list of strings, '["S",
-            "M", "L"]', declares ordered categories.
+            "M", "L"]', declares ordered categories. {kind = "categorical", encoding = "target"} chooses
+            the encoding of a column: 'onehot', 'target' or 'both'; of an ordered one, with 'order =
+            ["S", "M", "L"]', 'thermometer' or 'ordinal', the standardised rank as one input.
         missing: strings that stand for a missing value, in all columns; or a table of such lists by the
             name of the column, {"region": []}, and the defaults for all others. An empty cell is always
             missing. A number in the list, '-999', is missing in any way of writing it, also in a column
@@ -443,6 +492,9 @@ class Data(Spec):
             memory. Temporary files hold the encoded rows (in 'TMPDIR', an environment variable).
         class_weights: 'balanced' weights each training row by n / (K n_k), with n_k the number of rows
             of its class.
+        label_separator: the character between the labels of a row, if the target is a string such as
+            'red;round'. Each label is then a target of its own ('multi_label'), and an empty cell is a
+            row without labels. Targets that are lists of labels need no setting.
     """
 
     def __init__(
@@ -450,8 +502,9 @@ class Data(Spec):
         *,
         target: str | Sequence[str] | None = None,
         task: Literal["auto", "regression", "classification", "multi_regression", "binary", "multiclass", "multi_label"] = "auto",
-        target_scale: Literal["auto", "standard", "none"] = "auto",
+        target_scale: _TargetScaleName | TargetScaleSpec | str = "auto",
         scale: _ScaleName | ScaleSpec | str | Mapping[str, Any] = "standard",
+        categories: _CategoryEncodingName | CategoryEncodingSpec | str = "onehot",
         clip: float | Literal["none"] = 10.0,
         augment: _AugmentationName | AugmentationSpec | str | Mapping[str, Any] | Sequence[_AugmentationName | AugmentationSpec | str | Mapping[str, Any]] = (),
         batch_size: int | Literal["auto"] = "auto",
@@ -478,6 +531,7 @@ class Data(Spec):
         image_white: float | Literal["auto"] = "auto",
         stream: bool = False,
         class_weights: Literal["none", "balanced"] = "none",
+        label_separator: Literal["none", ";", ",", "|", "/", ":", "+", "&", " ", "	"] = "none",
     ) -> None: ...
 
 @final
@@ -647,6 +701,10 @@ class Optimizer(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
         lr: t₀, the first t that is tried.
         c1: the share of the decrease predicted by the gradient that is required.
         rho: ρ, the factor from one t to the next.
@@ -663,6 +721,32 @@ class Optimizer(OptimizerSpec):
         centered: subtract the squared average gradient from s, which estimates the variance.
         betas: β₁ and β₂, the shares of the averages of g and g² that are kept.
         amsgrad: divide by the largest s so far.
+        momentum_decay: ψ, how fast the momentum grows.
+        beta2_decay: exponent c; the averages keep a share 1 − kᶜ at step k.
+        d: largest root mean square of an update u before the learning rate.
+        ns_coefficients: a, b and c of the iteration.
+        ns_steps: number of iterations.
+        adjust_lr_fn: factor of the learning rate of a matrix (m, n): "original" is √max(1, m/n);
+            "match_rms_adamw" is 0.2 √max(m, n), with which the root mean square of a step is that of
+            AdamW. Default None, "original"; in a recipe "match_rms_adamw".
+        adam_lr_scale: the learning rate of AdamW's steps relative to t.
+        adam_betas: AdamW's β₁ and β₂.
+        adam_eps: AdamW's ε.
+        ns_dtype: precision of the iteration: "bfloat16" is faster on GPUs and recent processors.
+            Default "float32", or float64 for parameters in float64.
+        warmup_steps: number of steps over which t grows linearly. Default 0: in a recipe this is
+            schedule.warmup.
+        r: power of k in the weights of the average.
+        weight_lr_power: p, power of the largest learning rate so far in the weights. Default 2, so that
+            the steps of a warm-up count little.
+        beta3: β₃, the share of the sums r and s that is kept. Default None, √β₂.
+        use_bias_correction: multiply the step by √(1 − β₂ᵏ)/(1 − β₁ᵏ), as Adam.
+        safeguard_warmup: leave t out of s, so that a warm-up of t does not inflate the estimate.
+            Default False; recipes, whose default schedule has a warm-up, set it to True.
+        d0: d₀, the first estimate; any small number.
+        d_coef: c, factor of the estimate.
+        growth_rate: largest factor by which d grows in a step after its first growth. Default None, no
+            limit.
         curvature: B: "hessian", or "gauss_newton", for which 'step' needs the network's outputs (Rows).
         cg_tolerance: conjugate gradients end at a residual of min(cg_tolerance, √‖g‖) ‖g‖; 0 solves
             exactly.
@@ -707,7 +791,6 @@ class Optimizer(OptimizerSpec):
         factor_update_steps: number of steps between two estimates of the factors; at first also at 1,
             2, 4, 8, ….
         inv_update_steps: number of steps between two inversions; at first as for the factors.
-        adam_lr_scale: learning rate of Adam for other parameters, relative to t.
         beta: weight of a new inner value in the average; with 1 only the latest counts, and the method
             is SGD.
         beta_decay: exponent of k by which the weight decreases. Default 0, a constant weight.
@@ -718,6 +801,8 @@ class Optimizer(OptimizerSpec):
         *,
         name: _OptimizerName | Literal["auto"] | str | Callable[..., Any] = "auto",
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
         lr: float = 1.0,
         c1: float | None = 0.0001,
         rho: float = 0.5,
@@ -727,11 +812,30 @@ class Optimizer(OptimizerSpec):
         fused: bool | None = None,
         lr_decay: float = 0.0,
         initial_accumulator_value: float = 0.0,
-        eps: float = 1e-10,
+        eps: float | tuple[float | None, float] = 1e-10,
         alpha: float = 0.99,
         centered: bool = False,
         betas: tuple[float, float] = (0.9, 0.999),
         amsgrad: bool = False,
+        momentum_decay: float = 0.004,
+        beta2_decay: float = -0.8,
+        d: float = 1.0,
+        ns_coefficients: tuple[float, float, float] = (3.4445, -4.775, 2.0315),
+        ns_steps: int = 5,
+        adjust_lr_fn: Literal["original", "match_rms_adamw"] | None = "match_rms_adamw",
+        adam_lr_scale: float = 1.0,
+        adam_betas: tuple[float, float] = (0.9, 0.95),
+        adam_eps: float = 1e-10,
+        ns_dtype: Literal["float32", "bfloat16"] = "float32",
+        warmup_steps: int = 0,
+        r: float = 0.0,
+        weight_lr_power: float = 2.0,
+        beta3: float | None = None,
+        use_bias_correction: bool = False,
+        safeguard_warmup: bool = True,
+        d0: float = 1e-06,
+        d_coef: float = 1.0,
+        growth_rate: float | None = None,
         curvature: Literal["hessian", "gauss_newton"] = "hessian",
         cg_tolerance: float = 0.5,
         cg_max_iter: int = 100,
@@ -764,7 +868,6 @@ class Optimizer(OptimizerSpec):
         kl_clip: float | None = 0.001,
         factor_update_steps: int = 10,
         inv_update_steps: int = 100,
-        adam_lr_scale: float = 0.3,
         beta: float = 0.5,
         beta_decay: float = 0.0,
     ) -> None: ...
@@ -1712,6 +1815,10 @@ class GD(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -1721,6 +1828,8 @@ class GD(OptimizerSpec):
         c1: float = 0.0001,
         rho: float = 0.5,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -1739,6 +1848,10 @@ class SGD(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -1750,6 +1863,8 @@ class SGD(OptimizerSpec):
         nesterov: bool = False,
         fused: bool | None = None,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -1763,6 +1878,10 @@ class HeavyBall(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -1771,6 +1890,8 @@ class HeavyBall(OptimizerSpec):
         lr: float = 0.01,
         momentum: float = 0.9,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -1785,6 +1906,10 @@ class Nesterov(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -1793,6 +1918,8 @@ class Nesterov(OptimizerSpec):
         lr: float = 0.01,
         momentum: float = 0.9,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -1809,6 +1936,10 @@ class Adagrad(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -1820,6 +1951,8 @@ class Adagrad(OptimizerSpec):
         eps: float = 1e-10,
         fused: bool | None = None,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -1835,6 +1968,10 @@ class RMSprop(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -1846,6 +1983,8 @@ class RMSprop(OptimizerSpec):
         momentum: float = 0.0,
         centered: bool = False,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -1862,6 +2001,10 @@ class Adam(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -1873,6 +2016,8 @@ class Adam(OptimizerSpec):
         amsgrad: bool = False,
         fused: bool | None = None,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -1889,6 +2034,10 @@ class AdamW(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -1900,6 +2049,8 @@ class AdamW(OptimizerSpec):
         amsgrad: bool = False,
         fused: bool | None = None,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -1913,6 +2064,10 @@ class SparseAdam(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -1922,6 +2077,8 @@ class SparseAdam(OptimizerSpec):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-08,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -1935,6 +2092,10 @@ class Adamax(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -1944,6 +2105,252 @@ class Adamax(OptimizerSpec):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-08,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
+    ) -> None: ...
+
+@final
+class NAdam(OptimizerSpec):
+    """NAdam: Adam with Nesterov's momentum, in which the current gradient has a larger share.
+
+    Args:
+        lr: t, the learning rate.
+        betas: β₁ and β₂, the shares of the averages of g and g² that are kept.
+        eps: ε, outside the root.
+        momentum_decay: ψ, how fast the momentum grows.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
+    """
+
+    def __init__(
+        self,
+        *,
+        lr: float = 0.002,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-08,
+        momentum_decay: float = 0.004,
+        groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
+    ) -> None: ...
+
+@final
+class RAdam(OptimizerSpec):
+    """RAdam: Adam with steps that are shortened while the average of squared gradients is uncertain.
+
+    Args:
+        lr: t, the learning rate.
+        betas: β₁ and β₂, the shares of the averages of g and g² that are kept.
+        eps: ε, outside the root.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
+    """
+
+    def __init__(
+        self,
+        *,
+        lr: float = 0.001,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-08,
+        groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
+    ) -> None: ...
+
+@final
+class Adafactor(OptimizerSpec):
+    """Adafactor: Adam without momentum that stores, for a matrix, averages of rows and columns instead of
+    all squares.
+
+    Args:
+        lr: t, the largest learning rate, relative to the root mean square of a tensor's weights.
+        beta2_decay: exponent c; the averages keep a share 1 − kᶜ at step k.
+        eps: ε₁, the smallest root of an average; None is the precision of the dtype; and ε₂, the
+            smallest root mean square of a tensor by which the learning rate is multiplied.
+        d: largest root mean square of an update u before the learning rate.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
+    """
+
+    def __init__(
+        self,
+        *,
+        lr: float = 0.01,
+        beta2_decay: float = -0.8,
+        eps: tuple[float | None, float] = (None, 0.001),
+        d: float = 1.0,
+        groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
+    ) -> None: ...
+
+@final
+class Lion(OptimizerSpec):
+    """Lion: moves each coordinate by the learning rate along the sign of momentum and gradient.
+
+    Args:
+        lr: t, the learning rate, which is the length of each coordinate's step.
+        betas: β₁, the share of the momentum in the direction, and β₂, the share of the momentum that is
+            kept.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
+    """
+
+    def __init__(
+        self,
+        *,
+        lr: float = 0.0001,
+        betas: tuple[float, float] = (0.9, 0.99),
+        groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
+    ) -> None: ...
+
+@final
+class Muon(OptimizerSpec):
+    """Muon: orthogonalized momentum for the hidden matrices, and AdamW for all other parameters.
+
+    Args:
+        lr: t, the learning rate: 0.02 for adjust_lr_fn "original", AdamW's for "match_rms_adamw".
+        momentum: μ.
+        nesterov: orthogonalize (1 − μ) G + μ M instead of M.
+        ns_coefficients: a, b and c of the iteration.
+        eps: smallest norm by which B is divided.
+        ns_steps: number of iterations.
+        adjust_lr_fn: factor of the learning rate of a matrix (m, n): "original" is √max(1, m/n);
+            "match_rms_adamw" is 0.2 √max(m, n), with which the root mean square of a step is that of
+            AdamW. Default None, "original"; in a recipe "match_rms_adamw".
+        adam_lr_scale: the learning rate of AdamW's steps relative to t.
+        adam_betas: AdamW's β₁ and β₂.
+        adam_eps: AdamW's ε.
+        ns_dtype: precision of the iteration: "bfloat16" is faster on GPUs and recent processors.
+            Default "float32", or float64 for parameters in float64.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
+    """
+
+    def __init__(
+        self,
+        *,
+        lr: float = 0.001,
+        momentum: float = 0.95,
+        nesterov: bool = True,
+        ns_coefficients: tuple[float, float, float] = (3.4445, -4.775, 2.0315),
+        eps: float = 1e-07,
+        ns_steps: int = 5,
+        adjust_lr_fn: Literal["original", "match_rms_adamw"] | None = "match_rms_adamw",
+        adam_lr_scale: float = 1.0,
+        adam_betas: tuple[float, float] = (0.9, 0.95),
+        adam_eps: float = 1e-10,
+        ns_dtype: Literal["float32", "bfloat16"] = "float32",
+        groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
+    ) -> None: ...
+
+@final
+class ScheduleFreeAdamW(OptimizerSpec):
+    """Schedule-free AdamW: evaluates the running average of its iterates, and needs no decay of the
+    learning rate.
+
+    Args:
+        lr: t, the learning rate.
+        betas: β₁, the share of the average in y, above 0, which takes the place of momentum; and β₂,
+            the share of the average of g² that is kept.
+        eps: ε, outside the root.
+        warmup_steps: number of steps over which t grows linearly. Default 0: in a recipe this is
+            schedule.warmup.
+        r: power of k in the weights of the average.
+        weight_lr_power: p, power of the largest learning rate so far in the weights. Default 2, so that
+            the steps of a warm-up count little.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
+    """
+
+    def __init__(
+        self,
+        *,
+        lr: float = 0.0025,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-08,
+        warmup_steps: int = 0,
+        r: float = 0.0,
+        weight_lr_power: float = 2.0,
+        groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
+    ) -> None: ...
+
+@final
+class Prodigy(OptimizerSpec):
+    """Prodigy: Adam whose learning rate is the estimated distance to the solution, and needs no tuning.
+
+    Args:
+        lr: t, the factor of the estimated learning rate.
+        betas: β₁ and β₂, the shares of the averages of d g and (d g)² that are kept.
+        beta3: β₃, the share of the sums r and s that is kept. Default None, √β₂.
+        eps: ε, outside the root, relative to d; above 0, since d starts small.
+        use_bias_correction: multiply the step by √(1 − β₂ᵏ)/(1 − β₁ᵏ), as Adam.
+        safeguard_warmup: leave t out of s, so that a warm-up of t does not inflate the estimate.
+            Default False; recipes, whose default schedule has a warm-up, set it to True.
+        d0: d₀, the first estimate; any small number.
+        d_coef: c, factor of the estimate.
+        growth_rate: largest factor by which d grows in a step after its first growth. Default None, no
+            limit.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
+    """
+
+    def __init__(
+        self,
+        *,
+        lr: float = 1.0,
+        betas: tuple[float, float] = (0.9, 0.999),
+        beta3: float | None = None,
+        eps: float = 1e-08,
+        use_bias_correction: bool = False,
+        safeguard_warmup: bool = True,
+        d0: float = 1e-06,
+        d_coef: float = 1.0,
+        growth_rate: float | None = None,
+        groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -1961,6 +2368,10 @@ class Newton(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -1973,6 +2384,8 @@ class Newton(OptimizerSpec):
         c1: float = 0.0001,
         rho: float = 0.5,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -1990,6 +2403,10 @@ class TrustRegion(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -2001,6 +2418,8 @@ class TrustRegion(OptimizerSpec):
         cg_tolerance: float = 0.5,
         cg_max_iter: int = 100,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -2022,6 +2441,10 @@ class SubsampledNewton(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -2037,6 +2460,8 @@ class SubsampledNewton(OptimizerSpec):
         c1: float = 0.0001,
         rho: float = 0.5,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -2054,6 +2479,10 @@ class TRish(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -2066,6 +2495,8 @@ class TRish(OptimizerSpec):
         cg_tolerance: float = 0.5,
         cg_max_iter: int = 5,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -2086,6 +2517,10 @@ class STRON(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -2099,6 +2534,8 @@ class STRON(OptimizerSpec):
         cg_tolerance: float = 0.5,
         cg_max_iter: int = 100,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -2131,6 +2568,10 @@ class Shampoo(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -2151,6 +2592,8 @@ class Shampoo(OptimizerSpec):
         one_sided: bool = False,
         max_preconditioner_dim: int = 8192,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -2171,6 +2614,10 @@ class SOAP(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -2185,6 +2632,8 @@ class SOAP(OptimizerSpec):
         one_sided: bool = False,
         max_preconditioner_dim: int = 8192,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -2200,6 +2649,10 @@ class CayleySGD(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -2209,6 +2662,8 @@ class CayleySGD(OptimizerSpec):
         momentum: float = 0.0,
         iterations: int | None = None,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -2224,6 +2679,10 @@ class CayleyAdam(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -2234,6 +2693,8 @@ class CayleyAdam(OptimizerSpec):
         eps: float = 1e-08,
         iterations: int | None = None,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -2255,6 +2716,10 @@ class CoordinateDescent(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -2267,6 +2732,8 @@ class CoordinateDescent(OptimizerSpec):
         c1: float | None = None,
         c2: float = 0.001,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -2283,6 +2750,10 @@ class CG(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -2294,6 +2765,8 @@ class CG(OptimizerSpec):
         c2: float = 0.1,
         restart_threshold: float = 0.2,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -2308,6 +2781,10 @@ class BFGS(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -2318,6 +2795,8 @@ class BFGS(OptimizerSpec):
         c1: float = 0.0001,
         c2: float = 0.9,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -2341,6 +2820,10 @@ class LBFGS(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -2355,6 +2838,8 @@ class LBFGS(OptimizerSpec):
         c1: float = 0.0001,
         c2: float = 0.9,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -2373,6 +2858,10 @@ class SQN(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -2384,6 +2873,8 @@ class SQN(OptimizerSpec):
         curvature: Literal["hessian", "gauss_newton"] = "hessian",
         sample_fraction: float = 1.0,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -2406,6 +2897,10 @@ class KFAC(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -2420,6 +2915,8 @@ class KFAC(OptimizerSpec):
         inv_update_steps: int = 100,
         adam_lr_scale: float = 0.3,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -2434,6 +2931,10 @@ class SCGD(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -2443,6 +2944,8 @@ class SCGD(OptimizerSpec):
         beta: float = 0.5,
         beta_decay: float = 0.0,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -2456,6 +2959,10 @@ class ASCPG(OptimizerSpec):
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (SAM), or a table
+            such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (Lookahead), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     def __init__(
@@ -2465,6 +2972,8 @@ class ASCPG(OptimizerSpec):
         beta: float = 0.5,
         beta_decay: float = 0.0,
         groups: Mapping[str, float] = ...,
+        sam: float | Mapping[str, Any] | None = None,
+        lookahead: int | Mapping[str, Any] | None = None,
     ) -> None: ...
 
 @final
@@ -2750,6 +3259,42 @@ class ZCAScale(ScaleSpec):
         ridge: float = 1e-08,
         standardize: bool = True,
     ) -> None: ...
+
+@final
+class StandardTargetScale(TargetScaleSpec):
+    """Learn targets minus the mean and divided by the standard deviation of the training targets."""
+
+    def __init__(self) -> None: ...
+
+@final
+class LogTargetScale(TargetScaleSpec):
+    """Learn the logarithm of positive targets, standardised; of 1 + y if some of them are 0."""
+
+    def __init__(self) -> None: ...
+
+@final
+class QuantileTargetScale(TargetScaleSpec):
+    """Learn the normal score of each target: the quantile of the standard normal distribution at its rank."""
+
+    def __init__(self) -> None: ...
+
+@final
+class OneHotCategories(CategoryEncodingSpec):
+    """Encode a category as one input for each category, 1 for its own and 0 for the others."""
+
+    def __init__(self) -> None: ...
+
+@final
+class TargetCategories(CategoryEncodingSpec):
+    """Encode a category as the mean target of its rows, shrunk to the mean of all rows."""
+
+    def __init__(self) -> None: ...
+
+@final
+class BothCategories(CategoryEncodingSpec):
+    """Encode a category both as one input for each category and as the mean target of its rows."""
+
+    def __init__(self) -> None: ...
 
 @final
 class Flip(AugmentationSpec):

@@ -14,6 +14,7 @@ from descend.constraints import CONDITIONS
 from descend.errors import Problem, RecipeError, UserError, did_you_mean, message_of
 from descend.interface import option
 from descend.losses.likelihoods import Normal
+from descend.optim import WRAPPERS
 from descend.param_types import MISSING, Parameter, check, of_constructor, signature_of
 from descend.process import exclusive
 from descend.recipe.catalogue import (
@@ -134,6 +135,8 @@ def _section(
             # The argument "activation" of a network from an import path may mean anything.
             if fault is None and (section.name, key) in CHOICES and (in_catalogue or key in own):
                 checked = _choice(section.name, key, checked, allow_imports, report)
+            elif fault is None and section.name == "optimizer" and key in WRAPPERS:
+                checked = _wrapper(key, checked, report)
             elif fault is None and section.name == "constrain" and checked is not None:
                 checked = _constrained(key, checked, report)
             if fault:
@@ -209,6 +212,22 @@ def _constrained(key: str, value: Any, report: Callable[..., None]) -> Any:
     if isinstance(value, Mapping):
         return _table(key, value, "pattern", key, KEYS["constrain"][key], report)
     return value
+
+
+def _wrapper(key: str, value: Any, report: Callable[..., None]) -> Any:
+    """Check a wrapper of the optimizer: its first setting, or a table of its settings."""
+    settings = choice_parameters(WRAPPERS[key]) or {}
+    if not isinstance(value, Mapping):
+        return value
+    result = dict(value)
+    for each, given in value.items():
+        if each not in settings:
+            report(f"{key}.{each}", f"unknown key of '{key}'", did_you_mean(str(each), settings))
+        else:
+            result[each], fault = check(settings[each], given)
+            if fault:
+                report(f"{key}.{each}", fault)
+    return result
 
 
 def _condition(key: str, value: Any, allow_imports: bool, report: Callable[..., None]) -> Any:

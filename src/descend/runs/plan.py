@@ -161,7 +161,9 @@ class Planner:
                 schema = dataclasses.replace(prepared.schema, why=f"the loss {needs.name} is for numbers")
                 prepared = dataclasses.replace(prepared, schema=schema)
             if source.split is not None and parts is None:  # ``parts`` may contain a row several times
-                prepared = dataclasses.replace(prepared, notes=(*prepared.notes, *overlap_notes(prepared)))
+                prepared = dataclasses.replace(
+                    prepared, notes=(*prepared.notes, *overlap_notes(prepared, source))
+                )
             self._prepared[key] = prepared
         prepared = self._prepared[key]
         chosen = choose_device(requested.get("engine.device", "auto"))
