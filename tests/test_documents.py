@@ -120,7 +120,11 @@ def test_the_python_of_the_data_formats_runs(capsys):
     text = (ROOT / "docs" / "data-formats.md").read_text(encoding="utf-8")
     for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
         exec(compile(block, "data-formats.md", "exec"), {})
-    assert capsys.readouterr().out == "['id', 'prediction']\n('crime', 'war') (1, 2)\n"
+    assert capsys.readouterr().out.splitlines() == [
+        "['id', 'prediction']",
+        "('area', 'city: mean target')",
+        "('crime', 'war') (1, 2)",
+    ]
 
 
 def test_every_format_of_tables_is_documented():
@@ -189,4 +193,4 @@ def test_the_python_of_losses_runs(capsys):
         line.rpartition("  # ")[2] for block in blocks for line in block.splitlines() if "print(" in line
     ]
     assert capsys.readouterr().out.splitlines() == expected
-    assert len(expected) == 5
+    assert len(expected) == 7

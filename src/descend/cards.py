@@ -65,6 +65,7 @@ TOPICS: Mapping[str, str] = {
     "K4": "Optimizers that wrap another one",
     "K5": "Embeddings of numbers",
     "K6": "Robust scaling",
+    "K7": "Encodings of categories and scales of targets",
     "K8": "Schedules, activations and layers of networks for tables",
     "K10": "Calibration of probabilities",
     "K11": "Selection of ensembles",

@@ -76,6 +76,8 @@ def task_of(entry: Entry) -> str:
         return "binary" if binary else "multiclass" if entry.name == "softmax" else "regression"
     if entry.key == "augment":
         return "multiclass" if "rows" in constructor.fits else "images"
+    if entry.key == "target_scale":
+        return "regression"
     return "images" if (entry.name in ("convnet", "instance")) else "multiclass"
 
 

@@ -31,6 +31,8 @@ EXAMPLES = (
 )
 
 SHAPES = {
+    ("data", "categories"): "a category → its inputs",
+    ("data", "target_scale"): "targets (n,) → learned targets (n,)",
     ("model", "activation"): "(n, ...) → (n, ...), elementwise",
     ("model", "norm"): "(n, C) → (n, C), images (n, C, H, W) → (n, C, H, W)",
     ("model", "calibration"): "logits (n, K) → logits (n, K)",

@@ -20,7 +20,16 @@ MANY = 16
 """The number of data columns that are listed individually; more are summarised by kind."""
 
 DETAILS = frozenset(
-    {"target_scale", "task", "output", "output_gain", "image_size", "monitor", "min_improvement"}
+    {
+        "target_scale",
+        "task",
+        "output",
+        "output_gain",
+        "image_size",
+        "monitor",
+        "min_improvement",
+        "ensemble_selection",
+    }
 )
 """Keys that the summary of the recipe leaves out."""
 

@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from descend.data.category_encoding import Folds
 from descend.data.columns import Column
 from descend.data.constant_targets import refuse_constant_classes, refuse_constant_numbers
-from descend.data.fitting import Rows, fit_inputs, row_weights
+from descend.data.fitting import Rows, fit_inputs
 from descend.data.label_lists import separator_hint
 from descend.data.label_notes import label_notes
 from descend.data.labels import classes_of, codes_of
@@ -28,13 +29,14 @@ from descend.data.preprocessing import Preprocess
 from descend.data.quantiles import ROBUST_CLIP
 from descend.data.rare_classes import rare_class_notes
 from descend.data.row_numbers import naming
-from descend.data.scaling import UNIT, standard
+from descend.data.scaling import UNIT
 from descend.data.schema import Schema
-from descend.data.settings import DataSettings, Decimal, TargetScale
+from descend.data.settings import DataSettings, Decimal
 from descend.data.source import PARTS, Array, Source
 from descend.data.spellings import spelling_note
 from descend.data.split import Split, group_names, split
 from descend.data.streaming import mapped
+from descend.data.target_scale import with_target_scale
 from descend.data.task import Task, check_targets, infer_task, target_numbers
 from descend.data.text_cells import table_decimal
 from descend.data.torch_datasets import EncodedItems
@@ -157,13 +159,12 @@ def _prepared(source: Source, settings: DataSettings, seed: int) -> Prepared:
         rows={part: len(getattr(parts, part)) for part in PARTS}, label_column=source.label_column,
         label_separator=settings.label_separator,
     )  # fmt: skip
-    if not classes:
-        schema = _with_target_scale(schema, targets, parts.train, weights, settings.target_scale)
-    schema, raw = fit_inputs(schema, source, settings, parts.train, weights)
+    schema = with_target_scale(schema, targets, parts.train, weights, settings.target_scale)
+    encoded_targets = schema.encode_targets(targets)
+    schema, raw, folds = fit_inputs(schema, source, settings, parts.train, weights, encoded_targets, groups)
     schema = dataclasses.replace(schema, fingerprint=source.fingerprint())
     preprocess = Preprocess(schema)
-    inputs = _encoded(preprocess, schema, raw, parts, stored=settings.stream)
-    encoded_targets = schema.encode_targets(targets)
+    inputs = _encoded(preprocess, schema, raw, parts, folds, stored=settings.stream)
     if several:
         absent = label_notes(schema, encoded_targets.numpy(), parts.train, declared=settings.task != "auto")
         if settings.class_weights != "none":
@@ -320,24 +321,18 @@ def _absent_classes(codes: Array, parts: Split, classes: Sequence[object]) -> tu
     return (f"no training row has the class {shown}: it cannot be learned",) if len(absent) else ()
 
 
-def _with_target_scale(
-    schema: Schema, targets: Array, train: Array, weights: Array | None, choice: TargetScale
-) -> Schema:
-    numbers = target_numbers(targets, schema.decimal).reshape(len(targets), -1)[train]
-    mean, scale = standard(numbers, row_weights(weights, train))
-    if choice == "none":
-        average, count = tuple(mean.tolist()), len(mean)
-        return dataclasses.replace(
-            schema, target_mean=(0.0,) * count, target_scale=(1.0,) * count, target_average=average
-        )
-    return dataclasses.replace(schema, target_mean=tuple(mean.tolist()), target_scale=tuple(scale.tolist()))
-
-
 def _encoded(
-    preprocess: Preprocess, schema: Schema, raw: Rows | None, parts: Split, *, stored: bool
+    preprocess: Preprocess,
+    schema: Schema,
+    raw: Rows | None,
+    parts: Split,
+    folds: Folds | None,
+    *,
+    stored: bool,
 ) -> dict[str, Tensor]:
     """Encode the rows of each part block by block, so that a table needs no second copy in memory.
 
+    Training rows are encoded out of fold if there are ``folds``.
     If ``stored``, the encoded rows are written to disk and mapped into memory.
     """
     if raw is None:
@@ -350,14 +345,23 @@ def _encoded(
     }
     total = sum(map(len, rows_of.values()))
     block = max(1, min(_BLOCK, 2**24 // int(np.prod(schema.input_shape))))
+    of_row = np.empty(0) if folds is None else folds.of_row
+    own_modules = [
+        Preprocess(dataclasses.replace(schema, columns=columns))
+        for columns in (() if folds is None else folds.columns)
+    ]
     with torch.no_grad():
         for start in range(0, total, block):
-            encoded = preprocess(raw(start, start + block))
+            rows = raw(start, start + block)
+            encoded = preprocess(rows)
+            for fold, module in enumerate(own_modules):
+                own = torch.from_numpy(np.flatnonzero(of_row[start : start + block] == fold))
+                encoded[own] = module(rows[own])
             if not torch.isfinite(encoded).all():
                 raise _not_finite(encoded, preprocess, start)
-            for part, rows in rows_of.items():
-                first, last = np.searchsorted(rows, (start, start + block))
-                tensors[part][first:last] = encoded[torch.from_numpy(rows[first:last] - start)]
+            for part, numbers in rows_of.items():
+                first, last = np.searchsorted(numbers, (start, start + block))
+                tensors[part][first:last] = encoded[torch.from_numpy(numbers[first:last] - start)]
     return tensors
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from descend.data.messages import listed
 from descend.data.preparation import Part, Prepared, encode_source
 from descend.data.source import PARTS, Array, Source, take_rows
 from descend.errors import DataError, DivergedError, UserError
@@ -44,6 +45,9 @@ def initial_run(source: Source, weights: Array | None, sections: Sections, seed:
         weights: weights of the rows, or None.
         sections: sections of the recipe.
         seed: seed of the run.
+
+    Raises:
+        UserError: a column is encoded by its mean target, which later rows would change.
     """
     data = sections["data"] | {"validation": 0.0}
     frame = source.frame
@@ -61,6 +65,14 @@ def initial_run(source: Source, weights: Array | None, sections: Sections, seed:
     network, planned = network_and_threads(
         plan_run(_weighted_source(source, weights), recipe, seed=seed), sections
     )
+    encoded = [
+        column.name for column in planned.prepared.schema.columns if column.encoding in ("target", "both")
+    ]
+    if encoded:
+        raise UserError(
+            f"partial_fit: the column {listed(encoded, 3)} is encoded by its mean target, which is fitted on all training "
+            "rows at once, out of fold; call fit first, or use recipe={'data': {'categories': 'onehot'}}"
+        )
     start_from_pretrained(planned.recipe, network)
     device = choose_device(planned.recipe.engine["device"])
     return Run(

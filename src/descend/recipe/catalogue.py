@@ -17,7 +17,9 @@ from descend.arguments import kind_of
 from descend.augmentation import AUGMENTATIONS
 from descend.cards import Card, card
 from descend.constraints import CONDITIONS, CONSTRAINTS
+from descend.data.category_encoding import CATEGORY_ENCODINGS
 from descend.data.scaling import SCALES
+from descend.data.target_transform import TARGET_SCALES
 from descend.errors import UserError, did_you_mean
 from descend.losses import LOSSES
 from descend.losses.functions import constructor_of
@@ -60,6 +62,8 @@ CATALOGUE: Mapping[str, Mapping[str, Constructor]] = {
 
 CHOICES: Mapping[tuple[str, str], Mapping[str, Constructor]] = {
     ("data", "scale"): SCALES,
+    ("data", "categories"): CATEGORY_ENCODINGS,
+    ("data", "target_scale"): TARGET_SCALES,
     ("data", "augment"): AUGMENTATIONS,
     ("model", "activation"): ACTIVATIONS,
     ("model", "norm"): NORMS,

@@ -152,6 +152,12 @@ def _model(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[s
         members = members_of_preset({**others, "model": specified}, numbers=bool(facts.numbers))
         why = "the preset good: networks that differ, selected on the validation rows"
         proposed |= {"members": (members, why), "ensemble": (len(members), why)}
+    differ = bool(specified.get("members") or "members" in proposed)
+    proposed["ensemble_selection"] = (
+        ("greedy", "members differ, and a mean of them may be better than the best")
+        if differ
+        else ("best", "networks of one kind")
+    )
     if facts.kind != "table" and len(facts.input_shape) == 3:
         return proposed | {"name": ("convnet", "the inputs are images")}
     return proposed | {

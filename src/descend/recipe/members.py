@@ -22,7 +22,10 @@ SHARED = frozenset(
 )  # fmt: skip
 """Keys of these sections that belong to the ensemble: the meaning of its outputs, and how it is made."""
 
-_ONE = {"init.restarts": 1, "model.ensemble": 1, "model.members": (), "model.calibration": "none"}
+_ONE = {
+    "init.restarts": 1, "model.ensemble": 1, "model.members": (), "model.ensemble_selection": "best",
+    "model.preset": "quick", "model.calibration": "none",
+}  # fmt: skip
 
 
 def networks_per_run(recipe: Recipe) -> int:
@@ -33,8 +36,7 @@ def networks_per_run(recipe: Recipe) -> int:
 
 def selection_of(recipe: Recipe) -> str:
     """Return how a resolved recipe selects the networks of an ensemble, "best" or "greedy"."""
-    chosen = recipe.model.get("ensemble_selection", "auto")
-    return ("greedy" if recipe.model.get("members") else "best") if chosen == "auto" else str(chosen)
+    return str(recipe.model.get("ensemble_selection", "best"))
 
 
 def network_recipe(recipe: Recipe, number: int) -> Recipe:

@@ -76,6 +76,8 @@ FAMILIES = (
     Family("optimizer", "name", "Optimizer"),
     Family("schedule", "name", "Schedule"),
     Family("data", "scale", "Scale", "Scale"),
+    Family("data", "target_scale", "TargetScale", "TargetScale"),
+    Family("data", "categories", "CategoryEncoding", "Categories"),
     Family("data", "augment", "Augmentation"),
     Family("model", "activation", "Activation"),
     Family("model", "norm", "Norm", "Norm"),
@@ -90,7 +92,7 @@ _SPELLING = {
     word.lower(): word
     for word in (
         "ASC", "AdamW", "BCE", "BFGS", "CG", "ConvNet", "DSO", "ELU", "GD", "GELU", "KFAC", "KL", "L1", "LBFGS", "MC",
-        "MLP", "MSE", "MinMax", "NAdam", "PCA", "PG",
+        "MLP", "MSE", "MinMax", "NAdam", "OneHot", "PCA", "PG",
         "RAdam", "RMSprop", "RNN", "ReLU", "SCGD", "SELU", "SGD", "SO", "SOAP", "SQN", "SRIP",
         "STRON", "SiLU", "TRish", "ZCA",
     )

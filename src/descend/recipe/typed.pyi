@@ -22,8 +22,10 @@ __all__ = [
     "Background",
     "BatchNorm",
     "Blur",
+    "BothCategories",
     "CG",
     "CalibrationSpec",
+    "CategoryEncodingSpec",
     "CayleyAdam",
     "CayleySGD",
     "CenterScale",
@@ -80,6 +82,7 @@ __all__ = [
     "Linear",
     "LinearEmbedding",
     "Lion",
+    "LogTargetScale",
     "Loss",
     "LossSpec",
     "MCPenalty",
@@ -103,6 +106,7 @@ __all__ = [
     "NumberEmbeddingSpec",
     "Occlude",
     "OneCycle",
+    "OneHotCategories",
     "Optimizer",
     "OptimizerSpec",
     "OrthogonalInit",
@@ -118,6 +122,7 @@ __all__ = [
     "Prodigy",
     "QuantileLoss",
     "QuantileScale",
+    "QuantileTargetScale",
     "RAdam",
     "RMSprop",
     "ReLU",
@@ -148,10 +153,13 @@ __all__ = [
     "SquaredLoss",
     "Staircase",
     "StandardScale",
+    "StandardTargetScale",
     "Stop",
     "SubsampledNewton",
     "TRish",
     "Tanh",
+    "TargetCategories",
+    "TargetScaleSpec",
     "TemperatureCalibration",
     "TorchInit",
     "Translate",
@@ -267,6 +275,19 @@ _ScaleName: TypeAlias = Literal[
     "zca",
 ]
 
+_TargetScaleName: TypeAlias = Literal[
+    "standard",
+    "none",
+    "log",
+    "quantile",
+]
+
+_CategoryEncodingName: TypeAlias = Literal[
+    "onehot",
+    "target",
+    "both",
+]
+
 _AugmentationName: TypeAlias = Literal[
     "flip",
     "translate",
@@ -360,6 +381,12 @@ class ScheduleSpec(Spec):
 class ScaleSpec(Spec):
     """What may be given for data.scale in typed form."""
 
+class TargetScaleSpec(Spec):
+    """What may be given for data.target_scale in typed form."""
+
+class CategoryEncodingSpec(Spec):
+    """What may be given for data.categories in typed form."""
+
 class AugmentationSpec(Spec):
     """What may be given for data.augment in typed form."""
 
@@ -394,12 +421,18 @@ class Data(Spec):
             which may hold or not; 'auto' chooses it for such targets, and 'multi_regression' learns
             them as numbers.
         target_scale: how the targets of a regression are learned: 'standard', minus the mean and
-            divided by the standard deviation of the training part, or 'none', in their own units.
-            'auto' is what the loss takes: counts for 'poisson' and 'negative_binomial', standardised
-            targets for others. Predictions and metrics are in the units of the targets in any case.
+            divided by the standard deviation of the training part; 'log', their logarithms,
+            standardised, of 1 + y if some are 0; 'quantile', their normal scores (target_transform); or
+            'none', in their own units. 'auto' is what the loss takes: counts for 'poisson' and
+            'negative_binomial', standardised targets for others. Predictions and metrics are in the
+            units of the targets in any case.
         scale: how numeric inputs are scaled, with statistics of the training part: 'standard',
             'center', 'minmax', 'robust', 'quantile', 'pca', 'whiten', 'zca' or 'none'; or a table with
             a name and settings.
+        categories: how columns of categories are encoded: 'onehot', one input for each category;
+            'target', the mean target of the category's rows, shrunk to the mean of all, with one input
+            for each class of several; 'both'. Training rows are encoded out of fold, see
+            category_encoding. 'columns' chooses it for one column.
         clip: scaled numbers x are compressed smoothly to x / sqrt(1 + (x / clip)^2), which stays within
             +-clip, so that one outlier cannot dominate a step. Unit: standard deviations. 'none': off.
             At 10, a number within three standard deviations changes by at most 5 %. It applies only to
@@ -425,7 +458,9 @@ class Data(Spec):
             'month-first', 'year-first', a pattern such as '%d.%m.%Y %H:%M', or the unit of numbers
             since 1970-01-01 ('days', 'seconds', 'milliseconds', 'microseconds', 'nanoseconds'); 'zone'
             the time zone whose local time is meant, such as 'Europe/Paris'. A list of strings, '["S",
-            "M", "L"]', declares ordered categories.
+            "M", "L"]', declares ordered categories. {kind = "categorical", encoding = "target"} chooses
+            the encoding of a column: 'onehot', 'target' or 'both'; of an ordered one, with 'order =
+            ["S", "M", "L"]', 'thermometer' or 'ordinal', the standardised rank as one input.
         missing: strings that stand for a missing value, in all columns; or a table of such lists by the
             name of the column, {"region": []}, and the defaults for all others. An empty cell is always
             missing. A number in the list, '-999', is missing in any way of writing it, also in a column
@@ -467,8 +502,9 @@ class Data(Spec):
         *,
         target: str | Sequence[str] | None = None,
         task: Literal["auto", "regression", "classification", "multi_regression", "binary", "multiclass", "multi_label"] = "auto",
-        target_scale: Literal["auto", "standard", "none"] = "auto",
+        target_scale: _TargetScaleName | TargetScaleSpec | str = "auto",
         scale: _ScaleName | ScaleSpec | str | Mapping[str, Any] = "standard",
+        categories: _CategoryEncodingName | CategoryEncodingSpec | str = "onehot",
         clip: float | Literal["none"] = 10.0,
         augment: _AugmentationName | AugmentationSpec | str | Mapping[str, Any] | Sequence[_AugmentationName | AugmentationSpec | str | Mapping[str, Any]] = (),
         batch_size: int | Literal["auto"] = "auto",
@@ -3223,6 +3259,42 @@ class ZCAScale(ScaleSpec):
         ridge: float = 1e-08,
         standardize: bool = True,
     ) -> None: ...
+
+@final
+class StandardTargetScale(TargetScaleSpec):
+    """Learn targets minus the mean and divided by the standard deviation of the training targets."""
+
+    def __init__(self) -> None: ...
+
+@final
+class LogTargetScale(TargetScaleSpec):
+    """Learn the logarithm of positive targets, standardised; of 1 + y if some of them are 0."""
+
+    def __init__(self) -> None: ...
+
+@final
+class QuantileTargetScale(TargetScaleSpec):
+    """Learn the normal score of each target: the quantile of the standard normal distribution at its rank."""
+
+    def __init__(self) -> None: ...
+
+@final
+class OneHotCategories(CategoryEncodingSpec):
+    """Encode a category as one input for each category, 1 for its own and 0 for the others."""
+
+    def __init__(self) -> None: ...
+
+@final
+class TargetCategories(CategoryEncodingSpec):
+    """Encode a category as the mean target of its rows, shrunk to the mean of all rows."""
+
+    def __init__(self) -> None: ...
+
+@final
+class BothCategories(CategoryEncodingSpec):
+    """Encode a category both as one input for each category and as the mean target of its rows."""
+
+    def __init__(self) -> None: ...
 
 @final
 class Flip(AugmentationSpec):
