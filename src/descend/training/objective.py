@@ -48,8 +48,8 @@ class Objective:
     is 1 this is an unbiased estimate of the weighted mean loss; dividing by the weights of the step's own rows
     would be biased. The loss of a row is the mean of the members' losses if a network returns a row of outputs for each
     member (:class:`descend.nn.MemberMean`). The call leaves dF/dw in ``.grad`` of the parameters, accumulated over the
-    step's batches and clipped if specified, and returns F, detached. All calls within a step use the same rows and the same random
-    numbers, since the generator is seeded from (seed, epoch, step) at each call; running averages, as in batch
+    step's batches and clipped if specified, and returns F, detached. All calls within a step use the same rows and the same
+    random numbers, since the generator is seeded from (seed, epoch, step) at each call; running averages, as in batch
     normalization, are updated once per step.
 
     Optimizers that need more than a gradient use :meth:`value`, :meth:`differentiable`, :meth:`linearized` and
