@@ -38,7 +38,7 @@ def check_needs(recipe: Recipe, model: nn.Module, optimizer: Optimizer, loss: An
     Raises:
         RecipeError: naming the part, and what to do.
     """
-    if hasattr(optimizer, "average") and members_of(model) > 1:
+    if getattr(optimizer, "average", None) is not None and members_of(model) > 1:
         message = f"'{recipe.optimizer['name']}' averages the outputs of each row over steps, and the network has several"
         hint = "use adamw, or another model"
         raise RecipeError([Problem("optimizer", "name", message, hint)])
