@@ -225,3 +225,43 @@ def test_member_linear_is_k_linear_layers() -> None:
 def test_maxout_is_refused(build: Any) -> None:
     with pytest.raises(UserError, match="'maxout' needs several outputs"):
         build((3,), 1, activation="maxout")
+
+
+REFERENCE = {
+    "all": (
+        [[-0.3941525123, 1.0172725660], [0.8285305713, -2.0916614025], [-0.0465284210, -0.2903322332],
+         [-0.5470579921, 1.2043118512], [0.4999123236, -1.8514665302], [-0.1687436390, -0.0787610048]],
+        [[0.5684986086, 0.4315013914], [0.5128125919, 0.4871874081]],
+        (0.9187181445066578, 0.6102268118671239),
+    ),
+    "first": (
+        [[-0.2863769045, 1.3664648338], [0.1489136837, 0.2548672994], [-0.8066639291, -0.9343003706],
+         [0.1052707980, 1.7934020248], [0.8178190864, -0.0457392045], [0.0221969939, -1.5947668288]],
+        [[0.3887091534, 0.6112908466], [0.5646004283, 0.4353995717]],
+        (1.0649993031750713, 0.6399242582614085),
+    ),
+}  # fmt: skip
+"""Of the package tabm 0.0.3 in float64, with the weights sin(1), sin(2), …: outputs of three members on two rows, mean
+probabilities, and the mean of the members' cross-entropies with its squared gradient norm."""
+
+
+@pytest.mark.parametrize("adapters", list(REFERENCE))
+def test_figures_of_the_reference_implementation(adapters: Any) -> None:
+    model = tabm((2,), 2, link="logit", submodels=3, hidden=(4, 4), dropout=0.0, adapters=adapters).double()
+    at = 0
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_(torch.sin(1.0 + torch.arange(at, at + p.numel(), dtype=torch.float64)).view(p.shape))
+            at += p.numel()
+    outputs, probabilities, (loss, squared_norm) = REFERENCE[adapters]
+    x = torch.tensor([[0.5, -1.0], [2.0, 0.25]], dtype=torch.float64)
+    rows = model.train()(x)
+    torch.testing.assert_close(rows, torch.tensor(outputs).double(), rtol=0, atol=1e-7)
+    value = F.cross_entropy(rows, per_member(torch.tensor([0, 1]), rows))
+    value.backward()
+    assert value.item() == pytest.approx(loss, rel=1e-12)
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert sum(g.square().sum().item() for g in gradients) == pytest.approx(squared_norm, rel=1e-10)
+    torch.testing.assert_close(
+        model.eval()(x).softmax(1), torch.tensor(probabilities).double(), rtol=0, atol=1e-7
+    )

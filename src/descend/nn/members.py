@@ -7,7 +7,7 @@ of their own: adapters, which scale inputs and outputs of a shared linear layer,
 from __future__ import annotations
 
 import math
-from typing import Literal, cast, final
+from typing import Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -218,4 +218,4 @@ def _scales(members: int, inputs: int, adapters: AdapterInit) -> Tensor:
     if adapters == "ones":
         return torch.ones(members, inputs)
     normal = torch.randn(members, inputs)
-    return normal if adapters == "normal" else cast(Tensor, torch.where(normal < 0.0, -1.0, 1.0))
+    return normal if adapters == "normal" else torch.where(normal < 0.0, -1.0, 1.0)

@@ -91,7 +91,7 @@ _SPELLING = {
     for word in (
         "ASC", "AdamW", "BCE", "BFGS", "CG", "ConvNet", "DSO", "ELU", "GD", "GELU", "KFAC", "KL", "L1", "LBFGS", "MC",
         "MLP", "MSE", "MinMax", "PCA", "PG", "RMSprop", "RNN", "ReLU", "SCGD", "SELU", "SGD", "SO", "SOAP", "SQN", "SRIP",
-        "STRON", "SiLU", "TRish", "ZCA",
+        "STRON", "SiLU", "TabM", "TRish", "ResNet", "ZCA",
     )
 }
 # fmt: on
