@@ -275,12 +275,12 @@ def boosted(split: Split, *, early: bool) -> Any:
         frame = frame.drop(columns=split.target, errors="ignore").copy()
         for column in frame:
             if frame[column].dtype.kind not in "ifb":
-                frame[column] = pd.Categorical(frame[column].astype(str), levels[column])
+                frame[column] = pd.Categorical(_strings(frame[column]), levels[column])
         frame.columns = [f"c{at}" for at in range(frame.shape[1])]
         return frame
 
     levels = {
-        each: sorted(split.train[each].astype(str).unique())
+        each: sorted(set(_strings(split.train[each])))
         for each in split.train
         if split.train[each].dtype.kind not in "ifb"
     }
@@ -306,6 +306,10 @@ def boosted(split: Split, *, early: bool) -> Any:
             return fitted.predict_proba(typed(frame))
 
     return Fitted()
+
+
+def _strings(column: pd.Series) -> list[str]:
+    return [str(value) for value in column]
 
 
 def contenders() -> dict[str, Callable[[Split], Scores]]:

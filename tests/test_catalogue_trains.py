@@ -51,7 +51,7 @@ DRAWN = {
 }
 """The keys drawn of sections of which not all are; the others say what files there are, or how long to go on."""
 
-SEVERAL = {("init", "restarts"), ("model", "ensemble")}
+SEVERAL = {("init", "restarts"), ("model", "ensemble"), ("model", "preset")}
 """Keys that train several networks, which no observer can stop; tests/many/test_restarts.py resumes them."""
 
 BLOCKS = st.just(500)

@@ -142,6 +142,22 @@ def test_the_python_of_dates_runs(capsys):
 
 
 @pytest.mark.slow
+def test_the_python_of_the_page_on_tables_runs(capsys):
+    text = (ROOT / "docs" / "tables.md").read_text(encoding="utf-8")
+    for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
+        names: dict[str, Any] = {}
+        exec(compile(block, "tables.md", "exec"), names)
+    assert float(capsys.readouterr().out) > 0.9
+    # The recipe uses each method of the page by its name.
+    assert not [
+        name for name in ("robust", "periodic", "data_driven", "coslog4", "flat_cosine") if name not in text
+    ]
+    run = names["run"]
+    assert [name for name, _ in run.model.named_children()][:3] == ["numbers", "scale", "linear1"]
+    assert run.metrics["epochs"] == 256
+
+
+@pytest.mark.slow
 def test_the_python_of_resuming_runs(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "docs" / "resuming.md").read_text(encoding="utf-8")

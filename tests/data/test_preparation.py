@@ -329,7 +329,6 @@ def test_numbers_too_far_from_the_training_rows_are_refused():
     [
         (["2", "NULL"] * 10, "rows 1, 3, .* hold 'NULL'"),
         (["2", "2,5"] * 10, "rows 1, 3, .* hold '2,5'"),
-        ([1.0, 1e40] * 10, r"at most 1e\+30, but rows 1, 3, .* hold 1e\+40"),
         ([1.0, None] * 10, "rows 1, 3, .* hold (nan|None)"),
         ([1.0, -1.0] * 10, r"rows 1, 3, .* hold -1\.0"),
     ],

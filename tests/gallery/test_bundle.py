@@ -3,8 +3,9 @@ from __future__ import annotations
 import base64
 import zlib
 
-from descend.report.bundle import plotly_bundle
 from plotly.offline import get_plotlyjs
+
+from descend.gallery.bundle import plotly_bundle
 
 
 def test_the_compressed_library_is_plotlys() -> None:

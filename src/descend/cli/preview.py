@@ -118,6 +118,8 @@ def chosen(planned: Plan) -> str:
 
 
 def _value(value: object) -> str:
+    if isinstance(value, tuple) and value and all(isinstance(item, Mapping) for item in value):
+        return f"{len(value)} different networks"
     if isinstance(value, list | tuple):
         return TIMES.join(str(item) for item in value) if value else "none"
     if isinstance(value, float):

@@ -48,6 +48,15 @@ def train(
     target: Target = None,
     recipe: RecipeFile = None,
     assignments: Assignments = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="quick, one network, or good, an ensemble of different networks for tables at about six times the time; "
+            "the same as --set model.preset=NAME.  [default: quick]",
+            show_default=False,
+        ),
+    ] = None,
     seed: Seed = None,
     out: Annotated[
         Path | None,
@@ -110,7 +119,7 @@ def train(
 
             planned = plan_run(
                 data,
-                requested_recipe(recipe, assignments or [], allow_imports),
+                requested_recipe(recipe, _with_preset(assignments or [], preset), allow_imports),
                 out,
                 resume=resume,
                 target=target,
@@ -137,6 +146,10 @@ def train(
         if quiet and not as_json:
             people().print(str(run.path), soft_wrap=True)
         answer(answer_of(run, report))
+
+
+def _with_preset(assignments: list[str], preset: str | None) -> list[str]:
+    return assignments if preset is None else [f"model.preset={preset}", *assignments]
 
 
 def requested_recipe(file: Path | None, assignments: Sequence[str], allow_imports: bool) -> Recipe:

@@ -37,6 +37,7 @@ class Column:
         indicator: whether a 0/1 input indicates a missing value (if some training row lacks the value).
         fill: the replacement for a missing number: the median of the training rows.
         mean, scale: a number x enters the network as (x - mean) / scale.
+        quantiles: the quantiles of this ratio by which it is mapped to a normal number; empty for none.
         low, high: the smallest and largest number in all rows.
         unit: the unit of numbers that are written with one: a currency or ``%``.
         form, zone: how dates are read, see :func:`descend.data.dates.parse_instants`.
@@ -64,6 +65,7 @@ class Column:
     parts: tuple[str, ...] = ()
     ordered: bool = False
     text: NGrams | None = None
+    quantiles: tuple[float, ...] = ()
 
     __pydantic_config__: ClassVar[dict[str, object]] = STRICT
 

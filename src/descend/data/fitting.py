@@ -18,7 +18,8 @@ from descend.data.date_reading import NUMBER
 from descend.data.decorrelation import LARGEST_SIDE, ROTATIONS, STANDARDIZE, Rotation
 from descend.data.encoding import StoredColumns, encode, fit_categories
 from descend.data.messages import raise_all
-from descend.data.scaling import ELEMENTWISE, SCALES, Scale
+from descend.data.quantiles import QUANTILES, quantiles_of
+from descend.data.scaling import ELEMENTWISE, OF_TABLES, SCALES, Scale
 from descend.data.schema import Schema
 from descend.data.settings import DataSettings
 from descend.data.source import Array, Source
@@ -52,6 +53,9 @@ def fit_inputs(
     own = row_weights(weights, train)
     if source.kind == "table":
         return _fit_table(schema, source, settings, train, scale, own)
+    if scale.name in OF_TABLES and source.kind != "dataset":
+        message = f"'{scale.name}' scales the columns of a table, and these data are of kind '{source.kind}'"
+        raise RecipeError([Problem("data", "scale", message, "use 'standard'")])
     if source.kind == "dataset":
         return _fit_dataset(schema, source, scale)
     assert source.inputs is not None
@@ -94,7 +98,7 @@ class _ScaleChoice:
             hint = did_you_mean(name, SCALES)
             raise RecipeError([Problem("data", "scale", f"unknown scale {name!r}", hint=hint)])
         if name in ELEMENTWISE:
-            return cls(name, ELEMENTWISE[name])
+            return cls(name, ELEMENTWISE[name], options=options)
         if settings.stream:
             message = f"'{name}' needs all inputs of all rows in memory, which data.stream avoids"
             raise RecipeError([Problem("data", "scale", message, f"one of: {', '.join(ELEMENTWISE)}")])
@@ -172,6 +176,10 @@ def _fit_table(
     columns = fit_texts(columns, parsed, train, settings)
     kept = table.columns if source.grid is not None else settings.columns
     columns = _fit_numbers(columns, parsed, train, scale.elementwise, weights, kept=kept)
+    if scale.name == "quantile":
+        columns = _fit_quantiles(
+            columns, parsed, train, weights, int(scale.options.get("quantiles", QUANTILES))
+        )
     columns = _fit_parts(columns, parsed, train, settings)
     _refuse_extremes(columns, parsed)
     rotation = None if scale.rotate is None else _rotation(columns, parsed, train, scale, weights)
@@ -264,6 +272,30 @@ def _fit_numbers(
             f"no column varies within the {len(train)} training rows; there is nothing to learn from"
         )
     return list(fitted.values())
+
+
+def _fit_quantiles(
+    columns: Sequence[Column],
+    parsed: pl.DataFrame | StoredColumns,
+    train: Array,
+    weights: Array | None,
+    count: int,
+) -> list[Column]:
+    """Fit the quantiles of each column on the training rows in which it is not missing."""
+    fitted = []
+    for column in columns:
+        if column.has_number:
+            values = parsed[column.name].to_numpy()[train]
+            known = ~np.isnan(values)
+            scaled = (values[known] - column.mean) / column.scale
+            shares = np.linspace(0.0, 1.0, max(2, min(count, len(scaled))))
+            own = quantiles_of(scaled[:, None], shares, None if weights is None else weights[known])[:, 0]
+            varies = own[0] < own[-1]
+            # Interpolation may round quantiles to decreasing ones.
+            own = np.maximum.accumulate(own)
+            column = dataclasses.replace(column, quantiles=tuple(own.tolist()) if varies else ())
+        fitted.append(column)
+    return fitted
 
 
 def _fit_parts(

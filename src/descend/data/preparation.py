@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from descend.data.labels import classes_of, codes_of
 from descend.data.messages import listed, rows_hold
 from descend.data.part_weights import check_part_weights
 from descend.data.preprocessing import Preprocess
+from descend.data.quantiles import ROBUST_CLIP
 from descend.data.rare_classes import rare_class_notes
 from descend.data.row_numbers import naming
 from descend.data.scaling import UNIT, standard
@@ -142,7 +143,7 @@ def _prepared(source: Source, settings: DataSettings, seed: int) -> Prepared:
         separator=settings.separator, encoding=settings.encoding, white=source.white, decimal=decimal,
         classes=classes, label_dtype=dtype,
         scale=settings.scale_name,
-        clip=settings.clip if settings.clip != "none" and settings.scale_name in UNIT else None,
+        clip=_bound(settings),
         reference=source.reference, name=source.name,
         rows={part: len(getattr(parts, part)) for part in PARTS},
     )  # fmt: skip
@@ -220,6 +221,17 @@ def encode_source(source: Source, schema: Schema, preprocess: Preprocess | None 
     return _part(schema, source, inputs, targets, weights, np.arange(len(source)))
 
 
+def _bound(settings: DataSettings) -> float | None:
+    """Return the smooth bound of scaled numbers, or None."""
+    if settings.scale_name == "robust":
+        return (
+            float(settings.scale.get("clip", ROBUST_CLIP))
+            if isinstance(settings.scale, Mapping)
+            else ROBUST_CLIP
+        )
+    return settings.clip if settings.clip != "none" and settings.scale_name in UNIT else None
+
+
 def _part(schema: Schema, source: Source, inputs: Tensor | None, targets: Tensor,
           weights: Array | None, rows: Array) -> Part:  # fmt: skip
     dataset = None if source.dataset is None else EncodedItems(source.dataset, schema, weights)
@@ -238,19 +250,20 @@ def _checked_weights(weights: Array | None, n: int) -> Array | None:
     if weights.shape != (n,):
         raise DataError(f"expected one weight for each of the {n} rows, got shape {weights.shape}")
     checked = target_numbers(weights)
-    invalid = ~(np.isfinite(checked) & (checked >= 0) & (checked <= _LARGEST_WEIGHT))
-    if invalid.any():
-        shown = listed({repr(one): one for one in weights[invalid].tolist()}.values(), 3)
-        raise DataError(
-            f"weights must be numbers, finite, 0 or more and at most {_LARGEST_WEIGHT:g}, but "
-            f"{rows_hold(np.flatnonzero(invalid))} {shown}"
-        )
+    for problem, invalid in (
+        ("numbers", np.isnan(checked) & (weights.dtype.kind not in "iuf")),
+        ("finite and 0 or more", ~(np.isfinite(checked) & (checked >= 0))),
+    ):
+        if invalid.any():
+            shown = listed({repr(one): one for one in weights[invalid].tolist()}.values(), 3)
+            raise DataError(
+                f"the weights of rows must be {problem}, but {rows_hold(np.flatnonzero(invalid))} {shown}"
+            )
     largest = checked.max(initial=0.0)
     # Only ratios of weights matter; those outside the range of float32, with which networks are trained, are scaled.
     return checked if largest == 0 or _SMALLEST <= largest <= 1 / _SMALLEST else checked / largest
 
 
-_LARGEST_WEIGHT = 1e30  # sums of weighted losses stay in the range of single precision
 _DIGIT = re.compile(r"\d")
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from descend.data.columns import Column
 from descend.data.date_parts import cyclic_inputs
 from descend.data.decorrelation import Rotation
+from descend.data.quantiles import NormalMap
 from descend.data.schema import Form, Schema
 
 __all__ = ["Postprocess", "Preprocess"]
@@ -20,7 +21,8 @@ class Preprocess(nn.Module):
     """Encode raw rows as network inputs; built from a schema alone.
 
     **Tables**, float64 (n, C) to float32 (n, d). Missing numbers are replaced by the column's fill value. Numbers are
-    scaled, v = (x - mean) / scale, rotated if the schema has a rotation, and compressed,
+    scaled, v = (x - mean) / scale, mapped to normal numbers where a column has quantiles
+    (:class:`descend.data.quantiles.NormalMap`), rotated if the schema has a rotation, and compressed,
     v / sqrt(1 + (v / clip)^2). Booleans become -1 and 1 (0 if missing), a category becomes a one-hot block, an ordered one a
     thermometer block (:mod:`descend.data.ordered`), all zeros if missing or unseen, and 0/1 indicators of missing values
     follow. Numbers are centred in float64, so that a large offset costs no precision. A part of a date or time becomes
@@ -162,6 +164,8 @@ class _TableRows(nn.Module):
             self.register_buffer(name, torch.tensor(index, dtype=torch.int64), persistent=False)
         for name, values in numbers.items():
             self.register_buffer(name, torch.tensor(values, dtype=torch.float64), persistent=False)
+        quantiles = [column.quantiles for _, column in numeric]
+        self.normal = NormalMap(quantiles) if any(quantiles) else None
         self.rotatable = [at for at, (_, column) in enumerate(numeric) if column.kind != "boolean"]
         self.rotated = rotation is not None
         if rotation is not None:
@@ -185,6 +189,8 @@ class _TableRows(nn.Module):
             values = rows.index_select(1, self.numeric)
             values = torch.where(torch.isnan(values), self.fill, values)
             values = (values - self.mean) / self.scale
+            if self.normal is not None:
+                values = self.normal(values)
             if self.rotated:
                 values = (values - self.centre) @ self.turn
             if self.clipped:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 from descend.data.labels import restore
@@ -32,6 +33,8 @@ def fault_of(schema: Any) -> str:
             return f"column {column.name!r}: categories and kind do not match"
         if (column.kind == "text") != (column.text is not None):
             return f"column {column.name!r}: text and kind do not match"
+        if column.quantiles and any(a > b for a, b in pairwise(column.quantiles)):
+            return f"column {column.name!r}: its quantiles decrease"
         if column.text is not None and column.text.fault():
             return f"column {column.name!r}: {column.text.fault()}"
     if len(schema.shift) != len(schema.spread) or any(spread <= 0 for spread in schema.spread):

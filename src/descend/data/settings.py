@@ -70,11 +70,12 @@ class DataSettings:
             counts for ``poisson`` and ``negative_binomial``, standardised targets for others. Predictions and metrics
             are in the units of the targets in any case.
         scale: how numeric inputs are scaled, with statistics of the training part: ``standard``, ``center``,
-            ``minmax``, ``pca``, ``whiten``, ``zca`` or ``none``; or a table with a name and settings.
+            ``minmax``, ``robust``, ``quantile``, ``pca``, ``whiten``, ``zca`` or ``none``; or a table with a name and
+            settings.
         clip: scaled numbers x are compressed smoothly to x / sqrt(1 + (x / clip)^2), which stays within
             +-clip, so that one outlier cannot dominate a step. Unit: standard deviations. ``none``: off.
             At 10, a number within three standard deviations changes by at most 5 %.
-            It applies only to scales with standard deviation 1.
+            It applies only to scales with standard deviation 1; ``robust`` has a bound of its own.
         augment: random changes of the training rows in each step: names of methods, or tables with a
             name and settings, in the order in which they are applied.
         batch_size: number of rows in a batch; ``auto`` chooses it by the number of training rows.

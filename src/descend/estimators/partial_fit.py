@@ -11,12 +11,13 @@ from torch import nn
 
 from descend.data.preparation import Part, Prepared, encode_source
 from descend.data.source import PARTS, Array, Source, take_rows
-from descend.errors import DataError, DivergedError
+from descend.errors import DataError, DivergedError, UserError
 from descend.estimators.fitting import network_and_threads, single_thread, weighted_batches
 from descend.estimators.parameters import Sections, as_recipe
 from descend.process import in_fork
 from descend.recipe import Recipe
 from descend.recipe.resolve import Resolved
+from descend.recipe.scheduled import SCHEDULED_KEYS
 from descend.recipe.transfer import start_from_pretrained
 from descend.runs.build import assemble
 from descend.runs.environment import describe_environment
@@ -48,6 +49,12 @@ def initial_run(source: Source, weights: Array | None, sections: Sections, seed:
     frame = source.frame
     if frame is not None and not source.named and all(kind.is_numeric() for kind in frame.dtypes):
         data["columns"] = dict.fromkeys(frame.columns, "numeric") | data.get("columns", {})
+    scheduled = [key for key in SCHEDULED_KEYS if _value(sections, key) != "constant"]
+    if scheduled:
+        raise UserError(
+            f"partial_fit: {' and '.join(scheduled)} depend on the end of training, and the number of passes is unknown; use "
+            '"constant" for it, or train with fit'
+        )
     # The number of passes is unknown, so the learning rate is constant unless a schedule is specified.
     schedule = sections.get("schedule") or {"name": "constant"}
     recipe = as_recipe(sections | {"data": data, "schedule": schedule, "engine": single_thread(sections)})
@@ -63,6 +70,11 @@ def initial_run(source: Source, weights: Array | None, sections: Sections, seed:
         model=network.to(device).eval(),
         environment=describe_environment() | {"device": str(device), "seed": seed},
     )
+
+
+def _value(sections: Sections, key: str) -> Any:
+    section, _, name = key.partition(".")
+    return sections.get(section, {}).get(name, "constant")
 
 
 def train_pass(

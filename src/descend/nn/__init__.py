@@ -45,6 +45,7 @@ from descend.nn.number_embedding import (
 )
 from descend.nn.outputs import OUTPUTS, Identity, Output, Sigmoid, Sine, Softmax
 from descend.nn.residual import Residual
+from descend.nn.scaling import ParametricActivation, Scaling
 from descend.nn.text_embedding import TextEmbedding
 from descend.nn.unitary import ModReLU, UnitaryMap, UnitaryRNN, unitary_rnn
 from descend.nn.whitening import DecorrelatedBatchNorm1d, DecorrelatedBatchNorm2d, IterNorm1d, IterNorm2d
@@ -70,10 +71,12 @@ __all__ = [
     "ModReLU",
     "NumberEmbedding",
     "Output",
+    "ParametricActivation",
     "PeriodicEmbedding",
     "PiecewiseLinearEmbedding",
     "Powers",
     "Residual",
+    "Scaling",
     "Sigmoid",
     "Sine",
     "Softmax",

@@ -27,6 +27,7 @@ from descend.recipe.catalogue import CATALOGUE, CHOICES, find
 from descend.recipe.compatibility import check_needs
 from descend.recipe.constraints import ActiveConstraint, build_constraints
 from descend.recipe.construct import call, parameter_names, settings_of
+from descend.recipe.data_driven import fit_initial_weights
 from descend.recipe.defaults import Facts
 from descend.recipe.loss_requirements import loss_requirements
 from descend.recipe.lr_factors import apply_lr_factors, split_by_lr_factor
@@ -133,6 +134,7 @@ def _build_network(recipe: Recipe, facts: Facts, seed: int, draw: int, train: Pa
     _start_at_average(recipe, model, facts)
     network = model if numbers is None else preceded(model, "numbers", numbers.layer)
     network = network if texts is None else preceded(network, "text", texts)
+    fit_initial_weights(scheme, network, train, generator(seed, "rows", draw))
     build_constraints(recipe, network, seed)
     check_shape(recipe, network, facts)
     freeze_parts(recipe, network)

@@ -63,9 +63,24 @@ def resolve_members(resolved: Resolved, requested: Recipe, facts: Facts) -> Reso
     Raises:
         RecipeError: a member has a key that belongs to the ensemble, or does not fit the data.
     """
-    members = requested.model.get("members", ())
+    members = resolved.recipe.model.get("members", ())
     if not members:
         return resolved
+    if (
+        requested.model.get("preset") == "good"
+        and "members" not in requested.model
+        and "name" in requested.model
+    ):
+        raise RecipeError(
+            [
+                Problem(
+                    "model",
+                    "preset",
+                    f"the preset good chooses the networks, and model.name is '{requested.model['name']}'",
+                    "remove one of them, or list the networks as model.members",
+                )
+            ]
+        )
     complete = []
     for number, table in enumerate(members):
         problems = [

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from descend.nn.choice import Choice
 from descend.param_types import Count, Natural, NonNegative, Positive
+from descend.regularization.settings import SettingSchedule
 
 __all__ = ["InitSettings", "ModelSettings", "OptimizerSettings"]
 
@@ -18,6 +19,8 @@ class ModelSettings:
 
     Args:
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the task.
+        preset: "quick" trains one network; "good" an ensemble of different ones on tables, at about six times the time
+            (:mod:`descend.recipe.presets`). It sets ``members`` and ``ensemble``, and no key that the recipe specifies.
         calibration: how the probabilities of classes are calibrated on the validation rows after training, "temperature",
             "platt", "isotonic" or "none" (:mod:`descend.nn.calibration`); "auto" is "temperature" where there are
             validation rows.
@@ -36,11 +39,14 @@ class ModelSettings:
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running statistics of
             frozen modules are not updated either.
         text_dimension: the size of the learned embedding of a text column (:class:`descend.nn.TextEmbedding`).
+        dropout_schedule: a schedule of the rates of all dropout layers over the training, of ``stop.max_epochs`` epochs:
+            "constant", "flat_cosine", "cosine" or "coslog4", each as the schedule of that name.
         number_embedding: how each number of a row enters the network: "none", "linear", "piecewise_linear" or "periodic", or a
             table with ``name`` and settings (:mod:`descend.nn.number_embedding`).
     """
 
     output: str = "auto"
+    preset: Literal["quick", "good"] = "quick"
     calibration: str = "auto"
     ensemble: Count = 1
     members: tuple[Mapping[str, Any], ...] = ()
@@ -49,6 +55,7 @@ class ModelSettings:
     pretrained_head: Literal["auto", "keep", "replace"] = "auto"
     freeze: str | tuple[str, ...] = ()
     text_dimension: Count = 32
+    dropout_schedule: SettingSchedule = "constant"
     number_embedding: Choice = "none"
 
 

@@ -34,11 +34,13 @@ __all__ = [
     "ConvNet",
     "CoordinateDescent",
     "Cosine",
+    "Coslog4",
     "Crop",
     "CrossEntropyLoss",
     "Cutmix",
     "DSOPenalty",
     "Data",
+    "DataDrivenInit",
     "DecorrelatedNorm",
     "Deform",
     "ELU",
@@ -46,6 +48,7 @@ __all__ = [
     "ExpOutput",
     "Exponential",
     "FeatureDropout",
+    "FlatCosine",
     "Flip",
     "FocalLoss",
     "GD",
@@ -109,9 +112,11 @@ __all__ = [
     "PoissonLoss",
     "Polynomial",
     "QuantileLoss",
+    "QuantileScale",
     "RMSprop",
     "ReLU",
     "Regularize",
+    "RobustScale",
     "Rotate",
     "SCGD",
     "SELU",
@@ -189,6 +194,7 @@ _InitName: TypeAlias = Literal[
     "zeros",
     "constant",
     "normal",
+    "data_driven",
     "torch",
 ]
 
@@ -231,12 +237,16 @@ _ScheduleName: TypeAlias = Literal[
     "cosine",
     "warmup",
     "one_cycle",
+    "coslog4",
+    "flat_cosine",
 ]
 
 _ScaleName: TypeAlias = Literal[
     "standard",
     "center",
     "minmax",
+    "robust",
+    "quantile",
     "none",
     "pca",
     "whiten",
@@ -374,11 +384,12 @@ class Data(Spec):
             'auto' is what the loss takes: counts for 'poisson' and 'negative_binomial', standardised
             targets for others. Predictions and metrics are in the units of the targets in any case.
         scale: how numeric inputs are scaled, with statistics of the training part: 'standard',
-            'center', 'minmax', 'pca', 'whiten', 'zca' or 'none'; or a table with a name and settings.
+            'center', 'minmax', 'robust', 'quantile', 'pca', 'whiten', 'zca' or 'none'; or a table with
+            a name and settings.
         clip: scaled numbers x are compressed smoothly to x / sqrt(1 + (x / clip)^2), which stays within
             +-clip, so that one outlier cannot dominate a step. Unit: standard deviations. 'none': off.
             At 10, a number within three standard deviations changes by at most 5 %. It applies only to
-            scales with standard deviation 1.
+            scales with standard deviation 1; 'robust' has a bound of its own.
         augment: random changes of the training rows in each step: names of methods, or tables with a
             name and settings, in the order in which they are applied.
         batch_size: number of rows in a batch; 'auto' chooses it by the number of training rows.
@@ -476,6 +487,9 @@ class Model(ModelSpec):
     Args:
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
+        preset: "quick" trains one network; "good" an ensemble of different ones on tables, at about six
+            times the time (presets). It sets 'members' and 'ensemble', and no key that the recipe
+            specifies.
         calibration: how the probabilities of classes are calibrated on the validation rows after
             training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
             "temperature" where there are validation rows.
@@ -497,6 +511,9 @@ class Model(ModelSpec):
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
             statistics of frozen modules are not updated either.
         text_dimension: the size of the learned embedding of a text column (TextEmbedding).
+        dropout_schedule: a schedule of the rates of all dropout layers over the training, of
+            'stop.max_epochs' epochs: "constant", "flat_cosine", "cosine" or "coslog4", each as the
+            schedule of that name.
         number_embedding: how each number of a row enters the network: "none", "linear",
             "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
         degree: the largest exponent. Default 3, a cubic.
@@ -508,6 +525,9 @@ class Model(ModelSpec):
         dropout: the probability to drop a hidden unit, after each activation.
         residual: whether each hidden layer that is as wide as the hidden layer before has a skip
             connection (Residual).
+        scaling_layer: whether each input is first multiplied by a learned factor (Scaling), in 'scale'.
+        parametric_activation: whether each hidden unit mixes its activation with the identity by a
+            learned share (ParametricActivation).
         channels: the number of output channels of each block.
         kernel: the kernel size of the convolutions, an odd number.
         channel_dropout: the probability to drop a whole channel, after each block.
@@ -523,6 +543,7 @@ class Model(ModelSpec):
         *,
         name: _ModelName | Literal["auto"] | str | Callable[..., Any] = "auto",
         output: _OutputName | OutputSpec | str = "auto",
+        preset: Literal["quick", "good"] = "quick",
         calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
         members: Sequence[Mapping[str, Any]] = (),
@@ -531,6 +552,7 @@ class Model(ModelSpec):
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
         text_dimension: int = 32,
+        dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
         number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
         degree: int = 3,
         hidden: Sequence[int] = (128, 128),
@@ -539,6 +561,8 @@ class Model(ModelSpec):
         norm_position: Literal["before", "after"] = "before",
         dropout: float = 0.0,
         residual: bool = False,
+        scaling_layer: bool = False,
+        parametric_activation: bool = False,
         channels: Sequence[int] = (32, 64),
         kernel: int = 3,
         channel_dropout: float = 0.0,
@@ -599,6 +623,7 @@ class Init(InitSpec):
         mode: "fan_in" preserves the activations, "fan_out" (variance g²/d_out) the gradients.
         value: the value of all weights.
         std: the standard deviation.
+        points: P, the number of rows that place a bias. Default 5, as in RealMLP ("he+5").
     """
 
     def __init__(
@@ -611,6 +636,7 @@ class Init(InitSpec):
         mode: Literal["fan_in", "fan_out"] = "fan_in",
         value: float = 0.01,
         std: float = 0.01,
+        points: int = 5,
     ) -> None: ...
 
 @final
@@ -808,6 +834,9 @@ class Regularize(Spec):
 
     Args:
         weight_decay: decoupled decay: before each step w <- (1 - lr * weight_decay) w (AdamW's rule).
+        weight_decay_schedule: a schedule of weight_decay over the training, of 'stop.max_epochs'
+            epochs: "constant", "flat_cosine", "cosine" or "coslog4", each as the schedule of that name.
+            The learning rate multiplies it as well.
         l2: adds l2 * sum ||W||_F^2 to the loss; its gradient is 2 * l2 * W.
         l1: adds l1 * sum |W| to the loss.
         l1_prox: after each step W <- sign(W) max(|W| - t * l1_prox, 0), which makes weights exactly
@@ -827,6 +856,7 @@ class Regularize(Spec):
         self,
         *,
         weight_decay: float | Literal["auto"] = "auto",
+        weight_decay_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
         l2: float = 0.0,
         l1: float = 0.0,
         l1_prox: float = 0.0,
@@ -959,6 +989,9 @@ class Linear(ModelSpec):
     Args:
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
+        preset: "quick" trains one network; "good" an ensemble of different ones on tables, at about six
+            times the time (presets). It sets 'members' and 'ensemble', and no key that the recipe
+            specifies.
         calibration: how the probabilities of classes are calibrated on the validation rows after
             training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
             "temperature" where there are validation rows.
@@ -980,6 +1013,9 @@ class Linear(ModelSpec):
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
             statistics of frozen modules are not updated either.
         text_dimension: the size of the learned embedding of a text column (TextEmbedding).
+        dropout_schedule: a schedule of the rates of all dropout layers over the training, of
+            'stop.max_epochs' epochs: "constant", "flat_cosine", "cosine" or "coslog4", each as the
+            schedule of that name.
         number_embedding: how each number of a row enters the network: "none", "linear",
             "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
     """
@@ -988,6 +1024,7 @@ class Linear(ModelSpec):
         self,
         *,
         output: _OutputName | OutputSpec | str = "auto",
+        preset: Literal["quick", "good"] = "quick",
         calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
         members: Sequence[Mapping[str, Any]] = (),
@@ -996,6 +1033,7 @@ class Linear(ModelSpec):
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
         text_dimension: int = 32,
+        dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
         number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
     ) -> None: ...
 
@@ -1008,6 +1046,9 @@ class Polynomial(ModelSpec):
         degree: the largest exponent. Default 3, a cubic.
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
+        preset: "quick" trains one network; "good" an ensemble of different ones on tables, at about six
+            times the time (presets). It sets 'members' and 'ensemble', and no key that the recipe
+            specifies.
         calibration: how the probabilities of classes are calibrated on the validation rows after
             training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
             "temperature" where there are validation rows.
@@ -1029,6 +1070,9 @@ class Polynomial(ModelSpec):
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
             statistics of frozen modules are not updated either.
         text_dimension: the size of the learned embedding of a text column (TextEmbedding).
+        dropout_schedule: a schedule of the rates of all dropout layers over the training, of
+            'stop.max_epochs' epochs: "constant", "flat_cosine", "cosine" or "coslog4", each as the
+            schedule of that name.
         number_embedding: how each number of a row enters the network: "none", "linear",
             "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
     """
@@ -1038,6 +1082,7 @@ class Polynomial(ModelSpec):
         *,
         degree: int = 3,
         output: _OutputName | OutputSpec | str = "auto",
+        preset: Literal["quick", "good"] = "quick",
         calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
         members: Sequence[Mapping[str, Any]] = (),
@@ -1046,6 +1091,7 @@ class Polynomial(ModelSpec):
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
         text_dimension: int = 32,
+        dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
         number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
     ) -> None: ...
 
@@ -1063,8 +1109,14 @@ class MLP(ModelSpec):
         dropout: the probability to drop a hidden unit, after each activation.
         residual: whether each hidden layer that is as wide as the hidden layer before has a skip
             connection (Residual).
+        scaling_layer: whether each input is first multiplied by a learned factor (Scaling), in 'scale'.
+        parametric_activation: whether each hidden unit mixes its activation with the identity by a
+            learned share (ParametricActivation).
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
+        preset: "quick" trains one network; "good" an ensemble of different ones on tables, at about six
+            times the time (presets). It sets 'members' and 'ensemble', and no key that the recipe
+            specifies.
         calibration: how the probabilities of classes are calibrated on the validation rows after
             training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
             "temperature" where there are validation rows.
@@ -1086,6 +1138,9 @@ class MLP(ModelSpec):
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
             statistics of frozen modules are not updated either.
         text_dimension: the size of the learned embedding of a text column (TextEmbedding).
+        dropout_schedule: a schedule of the rates of all dropout layers over the training, of
+            'stop.max_epochs' epochs: "constant", "flat_cosine", "cosine" or "coslog4", each as the
+            schedule of that name.
         number_embedding: how each number of a row enters the network: "none", "linear",
             "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
     """
@@ -1099,7 +1154,10 @@ class MLP(ModelSpec):
         norm_position: Literal["before", "after"] = "before",
         dropout: float = 0.0,
         residual: bool = False,
+        scaling_layer: bool = False,
+        parametric_activation: bool = False,
         output: _OutputName | OutputSpec | str = "auto",
+        preset: Literal["quick", "good"] = "quick",
         calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
         members: Sequence[Mapping[str, Any]] = (),
@@ -1108,6 +1166,7 @@ class MLP(ModelSpec):
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
         text_dimension: int = 32,
+        dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
         number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
     ) -> None: ...
 
@@ -1130,6 +1189,9 @@ class ConvNet(ModelSpec):
         dropout: the probability to drop a unit of the head's hidden layers.
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
+        preset: "quick" trains one network; "good" an ensemble of different ones on tables, at about six
+            times the time (presets). It sets 'members' and 'ensemble', and no key that the recipe
+            specifies.
         calibration: how the probabilities of classes are calibrated on the validation rows after
             training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
             "temperature" where there are validation rows.
@@ -1151,6 +1213,9 @@ class ConvNet(ModelSpec):
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
             statistics of frozen modules are not updated either.
         text_dimension: the size of the learned embedding of a text column (TextEmbedding).
+        dropout_schedule: a schedule of the rates of all dropout layers over the training, of
+            'stop.max_epochs' epochs: "constant", "flat_cosine", "cosine" or "coslog4", each as the
+            schedule of that name.
         number_embedding: how each number of a row enters the network: "none", "linear",
             "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
     """
@@ -1169,6 +1234,7 @@ class ConvNet(ModelSpec):
         dense: Sequence[int] = (128,),
         dropout: float = 0.0,
         output: _OutputName | OutputSpec | str = "auto",
+        preset: Literal["quick", "good"] = "quick",
         calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
         members: Sequence[Mapping[str, Any]] = (),
@@ -1177,6 +1243,7 @@ class ConvNet(ModelSpec):
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
         text_dimension: int = 32,
+        dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
         number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
     ) -> None: ...
 
@@ -1189,6 +1256,9 @@ class UnitaryRNN(ModelSpec):
         units: N, the number of complex units of the state.
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
+        preset: "quick" trains one network; "good" an ensemble of different ones on tables, at about six
+            times the time (presets). It sets 'members' and 'ensemble', and no key that the recipe
+            specifies.
         calibration: how the probabilities of classes are calibrated on the validation rows after
             training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
             "temperature" where there are validation rows.
@@ -1210,6 +1280,9 @@ class UnitaryRNN(ModelSpec):
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
             statistics of frozen modules are not updated either.
         text_dimension: the size of the learned embedding of a text column (TextEmbedding).
+        dropout_schedule: a schedule of the rates of all dropout layers over the training, of
+            'stop.max_epochs' epochs: "constant", "flat_cosine", "cosine" or "coslog4", each as the
+            schedule of that name.
         number_embedding: how each number of a row enters the network: "none", "linear",
             "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
     """
@@ -1219,6 +1292,7 @@ class UnitaryRNN(ModelSpec):
         *,
         units: int = 128,
         output: _OutputName | OutputSpec | str = "auto",
+        preset: Literal["quick", "good"] = "quick",
         calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
         members: Sequence[Mapping[str, Any]] = (),
@@ -1227,6 +1301,7 @@ class UnitaryRNN(ModelSpec):
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
         text_dimension: int = 32,
+        dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
         number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
     ) -> None: ...
 
@@ -1576,6 +1651,30 @@ class NormalInit(InitSpec):
         self,
         *,
         std: float = 0.01,
+        output_gain: float | Literal["auto"] = "auto",
+        draw: int = 0,
+        restarts: int = 1,
+    ) -> None: ...
+
+@final
+class DataDrivenInit(InitSpec):
+    """Data-driven initialization: hidden units of variance 1 on training rows, with biases at random
+    points among them.
+
+    Args:
+        points: P, the number of rows that place a bias. Default 5, as in RealMLP ("he+5").
+        output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
+            initial value, so that the first steps need not undo random ones.
+        draw: index of the random sample of initial weights under this seed; the split and the order of
+            the rows do not depend on it.
+        restarts: the number of networks trained, from the samples 0, 1, ...; the one with the best
+            monitored value on the validation rows is kept.
+    """
+
+    def __init__(
+        self,
+        *,
+        points: int = 5,
         output_gain: float | Literal["auto"] = "auto",
         draw: int = 0,
         restarts: int = 1,
@@ -2519,6 +2618,39 @@ class OneCycle(ScheduleSpec):
     ) -> None: ...
 
 @final
+class Coslog4(ScheduleSpec):
+    """Four cosine cycles from zero to the base learning rate and back, each twice as long as the one
+    before.
+
+    Args:
+        per: k counts steps or epochs.
+        warmup: epochs of linear warm-up.
+    """
+
+    def __init__(
+        self,
+        *,
+        per: Literal["step", "epoch"] = "step",
+        warmup: float = 0.0,
+    ) -> None: ...
+
+@final
+class FlatCosine(ScheduleSpec):
+    """Keep the base learning rate for half of the training, then decay it along half a cosine to zero.
+
+    Args:
+        per: k counts steps or epochs.
+        warmup: epochs of linear warm-up.
+    """
+
+    def __init__(
+        self,
+        *,
+        per: Literal["step", "epoch"] = "step",
+        warmup: float = 0.0,
+    ) -> None: ...
+
+@final
 class StandardScale(ScaleSpec):
     """Standardise each input to mean 0 and standard deviation 1."""
 
@@ -2535,6 +2667,35 @@ class MinMaxScale(ScaleSpec):
     """Scale each input so that the training rows range from 0 to 1."""
 
     def __init__(self) -> None: ...
+
+@final
+class RobustScale(ScaleSpec):
+    """Centre each input by its median and divide it by the distance of its quartiles; then bound it
+    smoothly.
+
+    Args:
+        clip: c.
+    """
+
+    def __init__(
+        self,
+        *,
+        clip: float = 3.0,
+    ) -> None: ...
+
+@final
+class QuantileScale(ScaleSpec):
+    """Map each input to a normal one by its quantiles in the training rows.
+
+    Args:
+        quantiles: Q, at most the number of training rows.
+    """
+
+    def __init__(
+        self,
+        *,
+        quantiles: int = 1000,
+    ) -> None: ...
 
 @final
 class PCAScale(ScaleSpec):

@@ -22,7 +22,10 @@ from descend.nn import (
 )
 from descend.regularization.selection import selected_by_group
 
-__all__ = ["decayed_parameters", "weight_decay"]
+__all__ = ["DECAY_FACTOR", "decayed_parameters", "weight_decay"]
+
+DECAY_FACTOR = "weight_decay_factor"
+"""The key of a parameter group by which a schedule multiplies decoupled weight decay."""
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 _STACKED = (
@@ -89,7 +92,8 @@ def weight_decay(optimizer: Optimizer, params: Iterable[Tensor], strength: float
     """Add decoupled weight decay to an optimizer.
 
     Before each step the parameters are multiplied by 1 − t·strength, where t is the learning rate of their group at that
-    step, so a learning-rate schedule also schedules the decay. An optimizer with a closure evaluates it after the decay.
+    step, so a learning-rate schedule also schedules the decay. The entry ``weight_decay_factor`` of a parameter group, if there
+    is one, multiplies the strength. An optimizer with a closure evaluates it after the decay.
 
     Args:
         optimizer: any optimizer that has no decoupled decay of its own.
@@ -114,6 +118,7 @@ def weight_decay(optimizer: Optimizer, params: Iterable[Tensor], strength: float
     def decay(stepping: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         for group, members in zip(stepping.param_groups, groups, strict=True):
             if members:
-                torch._foreach_mul_(members, 1.0 - float(group["lr"]) * strength)
+                factor = group.get(DECAY_FACTOR, 1.0)
+                torch._foreach_mul_(members, 1.0 - float(group["lr"]) * strength * factor)
 
     return optimizer.register_step_pre_hook(decay)

@@ -1,7 +1,7 @@
 """Labels of an axis: the ticks whose labels fit into a width, and the space that they occupy.
 
 A figure is drawn once for all widths, so it contains the labels for a narrow and for a wide place, of which the page
-shows one set. Widths of text are estimates; fonts differ by some per cent.
+shows one set. Widths of text are estimates from above, those of wide fonts.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ def text_width(text: str, size: float = FONT) -> float:
 def _letter_width(letter: str) -> float:
     if unicodedata.east_asian_width(letter) in "WF":
         return 1.0
-    if letter in _NARROW_LETTERS:
-        return 0.34
     if unicodedata.combining(letter):
         return 0.0
-    return 0.7 if letter.isupper() or letter in "mwMW%@—…" else 0.57
+    if letter in _NARROW_LETTERS:
+        return 0.4
+    return 0.95 if letter in "mwMW%@—…<>=+−×±~#" else 0.76 if letter.isupper() else 0.64
 
 
 def horizontal_labels(axis: Axis, scale: Scale, width: float, longest: int) -> Labels:
@@ -144,7 +144,7 @@ def vertical_labels(axis: Axis, scale: Scale, height: float, longest: int) -> La
     elif axis.ticks is not None:
         ticks = axis.ticks
     else:
-        ticks = _computed(axis, scale, max(4, min(8, int(height / 26))), least=3)
+        ticks = _computed(axis, scale, max(4, min(8, int(height / 24))), least=3)
     return Labels(ticks, space=max((text_width(tick.label) for tick in ticks), default=0.0))
 
 

@@ -36,8 +36,8 @@ class Scale:
         if value is None or not math.isfinite(value) or (self.log and value <= 0):
             return None
         if self.log:
-            low, high = math.log(self.low), math.log(self.high)
-            return 100 * (math.log(value) - low) / (high - low)
+            low, high = math.log10(self.low), math.log10(self.high)
+            return 100 * (math.log10(value) - low) / (high - low)
         # Halves, since the difference of two large numbers may be infinite.
         return 100 * ((value / 2 - self.low / 2) / (self.high / 2 - self.low / 2))
 

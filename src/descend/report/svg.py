@@ -13,6 +13,7 @@ This is our own code, since libraries that draw without a browser fix the size o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
@@ -59,6 +60,7 @@ def draw(figure: Figure) -> Html:
     marks = [_mark(mark, *scales) for mark in figure.marks]
     drawing = element(
         "svg",
+        element("rect", width="100%", height="100%", class_="empty") if figure.x.names else None,
         [_grid(figure, name, scales, *labels) for name, labels in sets.items()],
         marks,
         [_tick_labels(figure, name, scales, *labels) for name, labels in sets.items()],
@@ -94,7 +96,7 @@ def _margins(figure: Figure, sets: dict[str, Sets]) -> str:
     parts = [f"--top:{top}px"]
     for name, (x, y) in sets.items():
         left = max(y.space + (8 if y.space else 2), x.before)
-        bottom = x.space + 8 + (LINE + 3 if figure.x.title else 0)
+        bottom = x.space + 8 + (LINE + 4 if figure.x.title else 0)
         parts += [f"--{name}-left:{left:.0f}px", f"--{name}-right:{max(x.after, 4):.0f}px"]
         parts.append(f"--{name}-bottom:{bottom:.0f}px")
     return ";".join(parts)
@@ -155,7 +157,7 @@ def _titles(figure: Figure, sets: dict[str, Sets]) -> list[Html]:
     titles = []
     for name, (x, y) in sets.items():
         if figure.x.title:
-            below = f"{x.space + LINE + 4:.0f}"
+            below = f"{x.space + LINE + 6:.0f}"
             titles.append(
                 element("text", figure.x.title, x="50%", y="100%", dy=below, class_=f"title {name}")
             )
@@ -258,9 +260,8 @@ def _line(mark: Line, x: Scale, y: Scale) -> list[Html]:
 
 def _lone_points(mark: Line) -> list[int]:
     """The points between two gaps, of which a line shows nothing."""
-    padded = [None, *mark.y, None]
-    return [row for row, value in enumerate(mark.y)
-            if value is not None and padded[row] is None and padded[row + 2] is None]  # fmt: skip
+    known = [False, *(value is not None and math.isfinite(value) for value in mark.y), False]
+    return [row for row in range(len(mark.y)) if known[row : row + 3] == [False, True, False]]
 
 
 def _points(mark: Points, x: Scale, y: Scale) -> list[Html]:

@@ -55,10 +55,10 @@ def linear_ticks(
 
     >>> [tick.label for tick in linear_ticks(1986.0, 2023.0, 5)]
     ['1990', '2000', '2010', '2020']
-    >>> [tick.label for tick in linear_ticks(0.9881, 0.9899, 5, "share")]
+    >>> [tick.label.replace(NO_BREAK, " ") for tick in linear_ticks(0.9881, 0.9899, 5, "share")]
     ['98.85 %', '98.9 %', '98.95 %']
     """
-    start, end = Fraction(low), Fraction(high)
+    start, end = _exactly(low), _exactly(high)
     smaller: list[Decimal] = []
     for step in _steps((end - start) / (4 * max(most, 1))):
         if style == "count" and step < 1:
@@ -72,6 +72,11 @@ def linear_ticks(
             return _labelled(smaller if len(values) < least and smaller else values, style)
         smaller = values
     raise AssertionError("the distances grow without a bound")
+
+
+def _exactly(value: float) -> Fraction:
+    """The decimal number that a float is written as, so that 0.001 is a thousandth."""
+    return Fraction(repr(float(value)))
 
 
 def _steps(start: Fraction) -> Iterator[Decimal]:
@@ -106,7 +111,7 @@ def log_ticks(low: float, high: float, most: int, style: Style = "number", least
     choices.append([Decimal((0, (digit,), power)) for power in range(bottom, top + 1) for digit in (1, 2, 5)])
     best: list[Decimal] = []
     for choice in choices:
-        within = [value for value in choice if Fraction(low) <= Fraction(value) <= Fraction(high)]
+        within = [value for value in choice if _exactly(low) <= Fraction(value) <= _exactly(high)]
         if len(within) > most and len(best) >= least:
             break
         best = within if len(within) <= max(most, 2 * least) else best

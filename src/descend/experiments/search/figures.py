@@ -98,7 +98,7 @@ def importance_bars(importance: Importance) -> Figure:
         "importance",
         "Importance of the keys",
         f"Importance of the keys: {shares}.",
-        [Bars(range(len(ranked)), values, 0.3, "training", texts, horizontal=True)],
+        [Bars([row + 0.2 for row in range(len(ranked))], values, 0.3, "training", texts, horizontal=True)],
         Axis("share of importance", style="share", zero=True),
         Axis(names=names, above=True),
         note=note,

@@ -19,9 +19,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from descend.data.batches import Batch
 from descend.many.pack.dropout_noise import DropoutNoise
 from descend.many.pack.flat_buffer import FlatBuffer
+from descend.many.pack.kinds import DROPOUTS, CannotPack
 from descend.many.pack.layers import PackedDropout
 from descend.many.pack.losses import PackedLoss
-from descend.many.pack.stacking import DROPOUTS, CannotPack
 from descend.many.pack.structure import structure_of
 from descend.many.pack.template import Arithmetic, Template, first_line, template_of, tensors_of
 from descend.rng import forked, key, seeder

@@ -20,7 +20,7 @@ __all__ = ["PeriodicEmbedding"]
     row="K5",
     reference="Gorishniy, Rubachev and Babenko 2022 (PLR); Holzmüller, Grinsztajn and Steinwart 2024, RealMLP (PBLD)",
     formula="pbld: y_j = [x_j, cos(2π w_j x_j + v_j) W_j + b_j]; plr: y_j = relu([sin(2π w_j x_j), cos(2π w_j x_j)] W_j + b_j)",
-    note='In RealMLP the learning rate of the embedding is a tenth of the others\': optimizer.groups = {"numbers" = 0.1}.',
+    note='Its learning rate is set by optimizer.groups = {"numbers*" = 0.1}; docs/tables.md has the values of RealMLP.',
 )
 @final
 class PeriodicEmbedding(nn.Module):
