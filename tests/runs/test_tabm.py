@@ -265,3 +265,25 @@ def test_estimators_take_it() -> None:
     x, y = load_iris(return_X_y=True)
     model = descend.Classifier(recipe=small()).fit(x, y)
     assert model.predict_proba(x).shape == (150, 3)
+
+
+def test_estimators_continue_it() -> None:
+    x, y = load_iris(return_X_y=True)
+    model = descend.Classifier(recipe=small())
+    for _ in range(3):
+        model.partial_fit(x, y, classes=np.unique(y))
+    assert model.predict_proba(x).shape == (150, 3)
+
+
+def test_pretrained_members_with_new_heads(tmp_path: Path) -> None:
+    x, y = load_iris(return_X_y=True)
+    descend.train((x, y), small(), out=tmp_path / "first")
+    pretrained = small(model={"pretrained": str(tmp_path / "first")})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the output layer is new is also recorded
+        run = descend.train((x, y > 0), pretrained)
+    report = run.environment["pretrained"]
+    assert report["replaced"] == ["output.weight", "output.bias"]
+    assert report["matched"] == [
+        f"linear1.{name}" for name in ("scale_in", "scale_out", "bias", "shared.weight")
+    ]
