@@ -111,6 +111,8 @@ def recipe_of(entry: Entry) -> Recipe:
         sections["model"] = {}
     elif entry.name == "unitary_rnn":
         sections["model"] = {"units": 8}
+    elif entry.name == "resnet":
+        sections["model"] = {"width": 8, "inner_width": 8}
     elif task_of(entry) == "images":
         sections["model"] = {"channels": [4], "dense": [8]}
     if entry.section == "schedule":

@@ -242,11 +242,8 @@ def _named_targets(source: Source) -> tuple[str, ...]:
 def _bound(settings: DataSettings) -> float | None:
     """Return the smooth bound of scaled numbers, or None."""
     if settings.scale_name == "robust":
-        return (
-            float(settings.scale.get("clip", ROBUST_CLIP))
-            if isinstance(settings.scale, Mapping)
-            else ROBUST_CLIP
-        )
+        chosen = settings.scale if isinstance(settings.scale, Mapping) else {}
+        return float(chosen.get("clip", ROBUST_CLIP))
     return settings.clip if settings.clip != "none" and settings.scale_name in UNIT else None
 
 

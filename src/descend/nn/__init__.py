@@ -1,9 +1,9 @@
 """Neural networks and their parts: models, layers, activations, norms, output activations and weight initialization.
 
-All of them are plain ``torch.nn`` modules that work in any PyTorch code. Layers are classes; ``linear``, ``mlp``, ``convnet``,
-``polynomial`` and ``unitary_rnn`` are functions that build a model for given input and output shapes; :mod:`descend.nn.init`
-is the namespace of initialization schemes. The tables ``ACTIVATIONS``, ``INITS``, ``MODELS``, ``NORMS`` and ``OUTPUTS`` map
-the names that recipes use to constructors.
+All of them are plain ``torch.nn`` modules that work in any PyTorch code. Layers are classes; ``linear``, ``mlp``, ``resnet``,
+``tabm``, ``convnet``, ``polynomial`` and ``unitary_rnn`` are functions that build a model for given input and output shapes;
+:mod:`descend.nn.init` is the namespace of initialization schemes. The tables ``ACTIVATIONS``, ``INITS``, ``MODELS``, ``NORMS``
+and ``OUTPUTS`` map the names that recipes use to constructors.
 
 >>> import torch
 >>> from descend.nn import init, mlp
@@ -23,8 +23,18 @@ from descend.nn import init
 from descend.nn._convnet import convnet
 from descend.nn._mlp import linear, mlp
 from descend.nn._polynomial import Powers, polynomial
+from descend.nn._resnet import resnet
+from descend.nn._tabm import tabm
 from descend.nn.activations import ACTIVATIONS, Maxout, activation, gain
 from descend.nn.init import INITS, initialize
+from descend.nn.members import (
+    BatchEnsembleLinear,
+    MemberLinear,
+    MemberMean,
+    MemberScale,
+    members_of,
+    per_member,
+)
 from descend.nn.normalization import NORMS, normalized
 from descend.nn.number_embedding import (
     NUMBER_EMBEDDINGS,
@@ -47,6 +57,7 @@ __all__ = [
     "NORMS",
     "NUMBER_EMBEDDINGS",
     "OUTPUTS",
+    "BatchEnsembleLinear",
     "DecorrelatedBatchNorm1d",
     "DecorrelatedBatchNorm2d",
     "Identity",
@@ -54,6 +65,9 @@ __all__ = [
     "IterNorm2d",
     "LinearEmbedding",
     "Maxout",
+    "MemberLinear",
+    "MemberMean",
+    "MemberScale",
     "ModReLU",
     "NumberEmbedding",
     "Output",
@@ -75,9 +89,13 @@ __all__ = [
     "init",
     "initialize",
     "linear",
+    "members_of",
     "mlp",
     "normalized",
+    "per_member",
     "polynomial",
+    "resnet",
+    "tabm",
     "unitary_rnn",
 ]
 
@@ -85,6 +103,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "linear": linear,
     "polynomial": polynomial,
     "mlp": mlp,
+    "resnet": resnet,
+    "tabm": tabm,
     "convnet": convnet,
     "unitary_rnn": unitary_rnn,
 }

@@ -144,3 +144,18 @@ def add_activation(
 def outputs_per_unit(act: nn.Module) -> int:
     """Return the number of raw outputs per unit: k for maxout, 1 for any other activation."""
     return act.k if isinstance(act, activations.Maxout) else 1
+
+
+def single_activation(model: str, choice: Choice) -> nn.Module:
+    """Return an activation for a model whose layers have one output per unit.
+
+    Raises:
+        UserError: the activation is unknown, or maxout.
+    """
+    act = activations.activation(choice)
+    if outputs_per_unit(act) > 1:
+        raise UserError(
+            f"model '{model}': the activation 'maxout' needs several outputs of a layer for each unit; use another "
+            "activation, or the model 'mlp'"
+        )
+    return act

@@ -16,6 +16,7 @@ from descend.interface import setting
 from descend.nn.ensemble import Ensemble
 from descend.nn.front import preceded
 from descend.nn.init import initialize
+from descend.nn.members import MemberLinear
 from descend.optim import OPTIMIZERS, OWN_DECAY, STIEFEL
 from descend.optim.first_order import can_fuse
 from descend.optim.foreign import closure_use, is_foreign
@@ -101,9 +102,11 @@ def _build_network(recipe: Recipe, facts: Facts, seed: int, draw: int, train: Pa
     inputs = facts.input_shape if texts is None else (texts.outputs,)
     numbers = build_number_embedding(recipe, facts, inputs[0], seed, draw, train)
     inputs = inputs if numbers is None else (numbers.outputs,)
-    context = {"inputs": inputs, "outputs": network_outputs(recipe, facts)}
+    context: dict[str, Any] = {"inputs": inputs, "outputs": network_outputs(recipe, facts)}
     settings = settings_of(recipe, "model")
     if recipe.model["name"] in CATALOGUE["model"]:
+        if "link" in parameter_names(constructor)[0]:
+            context["link"] = link_of(recipe, facts)
         settings = {key: _imported(key, value) for key, value in settings.items()}
         check_size(constructor, context, settings, facts.device)
     with forked():
@@ -157,16 +160,16 @@ def _start_at_average(recipe: Recipe, model: nn.Module, facts: Facts) -> None:
     """
     if not facts.target_average or recipe.model["name"] not in CATALOGUE["model"]:
         return
-    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    layers = [module for module in model.modules() if isinstance(module, (nn.Linear, MemberLinear))]
     needs = loss_requirements(recipe.loss)
-    if not layers or layers[-1].bias is None or len(layers[-1].bias) != network_outputs(recipe, facts):
+    if not layers or layers[-1].bias is None or layers[-1].bias.shape[-1] != network_outputs(recipe, facts):
         return
     start = torch.tensor(facts.target_average)
     if recipe.model["output"] in _LOG_LINKS:
         start = torch.log(start.clamp_min(torch.finfo(start.dtype).tiny))
     located = needs.blocks if needs.levels else 1
     with torch.no_grad():
-        layers[-1].bias[: located * len(start)] += start.repeat(located)
+        layers[-1].bias[..., : located * len(start)] += start.repeat(located)
 
 
 def check_shape(recipe: Recipe, model: nn.Module, facts: Facts) -> None:

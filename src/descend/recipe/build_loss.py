@@ -45,7 +45,7 @@ def link_of(recipe: Recipe, facts: Facts) -> Link:
     link = getattr(build_output(recipe, facts), "link", None)
     if link is None:
         message = f"the output '{recipe.model['output']}' declares no link, which the mean prediction needs"
-        raise RecipeError([Problem("model", "ensemble", message, f"use one of: {', '.join(OUTPUTS)}")])
+        raise RecipeError([Problem("model", "output", message, f"use one of: {', '.join(OUTPUTS)}")])
     return "logits" if facts.task == "multi_label" and link == "logit" else cast(Link, link)
 
 

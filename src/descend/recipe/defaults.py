@@ -199,7 +199,7 @@ def _loss(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[st
 
 
 def _init(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[str, tuple[Any, str]]:
-    if others["model"]["name"] not in ("linear", "polynomial", "mlp", "convnet"):
+    if others["model"]["name"] not in ("linear", "polynomial", "mlp", "resnet", "convnet"):
         return {
             "name": ("torch", "the module initializes its own weights"),
             "output_gain": (1.0, "the module initializes its own weights"),

@@ -93,8 +93,8 @@ _SPELLING = {
     for word in (
         "ASC", "AdamW", "BCE", "BFGS", "CG", "ConvNet", "DSO", "ELU", "GD", "GELU", "KFAC", "KL", "L1", "LBFGS", "MC",
         "MLP", "MSE", "MinMax", "NAdam", "OneHot", "PCA", "PG",
-        "RAdam", "RMSprop", "RNN", "ReLU", "SCGD", "SELU", "SGD", "SO", "SOAP", "SQN", "SRIP",
-        "STRON", "SiLU", "TRish", "ZCA",
+        "RAdam", "RMSprop", "RNN", "ReLU", "ResNet", "SCGD", "SELU", "SGD", "SO", "SOAP", "SQN", "SRIP",
+        "STRON", "SiLU", "TabM", "TRish", "ZCA",
     )
 }
 # fmt: on

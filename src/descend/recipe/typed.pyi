@@ -127,6 +127,7 @@ __all__ = [
     "RMSprop",
     "ReLU",
     "Regularize",
+    "ResNet",
     "RobustScale",
     "Rotate",
     "SCGD",
@@ -157,6 +158,7 @@ __all__ = [
     "Stop",
     "SubsampledNewton",
     "TRish",
+    "TabM",
     "Tanh",
     "TargetCategories",
     "TargetScaleSpec",
@@ -179,6 +181,8 @@ _ModelName: TypeAlias = Literal[
     "linear",
     "polynomial",
     "mlp",
+    "resnet",
+    "tabm",
     "convnet",
     "unitary_rnn",
 ]
@@ -582,6 +586,15 @@ class Model(ModelSpec):
         scaling_layer: whether each input is first multiplied by a learned factor (Scaling), in 'scale'.
         parametric_activation: whether each hidden unit mixes its activation with the identity by a
             learned share (ParametricActivation).
+        width: the size of h.
+        inner_width: the number of hidden units of a block.
+        blocks: the number of blocks.
+        residual_dropout: the probability to drop an output of a block.
+        submodels: k. Default 32, as in the paper.
+        adapters: "all" for adapters at all hidden layers; "first" for one adapter, at the inputs,
+            before a network that all members share up to the output layers (TabM-mini in the paper).
+        adapter_init: the initial scales of the inputs: "signs" for ±1, "normal" for a standard normal
+            distribution, which the paper uses after numerical embeddings, or "ones".
         channels: the number of output channels of each block.
         kernel: the kernel size of the convolutions, an odd number.
         channel_dropout: the probability to drop a whole channel, after each block.
@@ -617,6 +630,13 @@ class Model(ModelSpec):
         residual: bool = False,
         scaling_layer: bool = False,
         parametric_activation: bool = False,
+        width: int = 192,
+        inner_width: int = 384,
+        blocks: int = 2,
+        residual_dropout: float = 0.0,
+        submodels: int = 32,
+        adapters: Literal["all", "first"] = "all",
+        adapter_init: Literal["signs", "normal", "ones"] = "signs",
         channels: Sequence[int] = (32, 64),
         kernel: int = 3,
         channel_dropout: float = 0.0,
@@ -1259,6 +1279,145 @@ class MLP(ModelSpec):
         residual: bool = False,
         scaling_layer: bool = False,
         parametric_activation: bool = False,
+        output: _OutputName | OutputSpec | str = "auto",
+        preset: Literal["quick", "good"] = "quick",
+        calibration: _CalibrationName | CalibrationSpec | str = "auto",
+        ensemble: int = 1,
+        members: Sequence[Mapping[str, Any]] = (),
+        ensemble_selection: Literal["auto", "best", "greedy"] = "auto",
+        pretrained: str | None = None,
+        pretrained_head: Literal["auto", "keep", "replace"] = "auto",
+        freeze: str | Sequence[str] = (),
+        text_dimension: int = 32,
+        dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
+        number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
+    ) -> None: ...
+
+@final
+class ResNet(ModelSpec):
+    """Build a residual network for tables, with a norm before each block.
+
+    Args:
+        width: the size of h.
+        inner_width: the number of hidden units of a block.
+        blocks: the number of blocks.
+        activation: a name in 'ACTIVATIONS', a table with 'name' and settings, or a constructor.
+        norm: a name in 'NORMS', a table with 'name' and settings, or a constructor.
+        dropout: the probability to drop a hidden unit of a block.
+        residual_dropout: the probability to drop an output of a block.
+        output: the output activation, which turns raw outputs into predictions; "auto" follows from the
+            task.
+        preset: "quick" trains one network; "good" an ensemble of different ones on tables, at about six
+            times the time (presets). It sets 'members' and 'ensemble', and no key that the recipe
+            specifies.
+        calibration: how the probabilities of classes are calibrated on the validation rows after
+            training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
+            "temperature" where there are validation rows.
+        ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
+            are the random samples 0, 1, ... under the seed; with more 'init.restarts', the best of
+            these on the validation rows.
+        members: the networks of an ensemble that differ, each a table of the keys in which it differs
+            from the recipe, such as {"model.hidden" = [64], "optimizer.lr" = 0.01}; keys of model,
+            loss, init, optimizer, schedule, gradient and regularize. Each is trained 'init.restarts'
+            times, and 'ensemble' is the largest number that is kept.
+        ensemble_selection: how they are chosen on the validation rows: "best", the networks with the
+            best monitored values; "greedy", one after another, each the one that lowers the loss of the
+            mean prediction most, with repetition (greedy); "auto" is "greedy" for 'members', else
+            "best".
+        pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are
+            matched by name; the inputs are scaled by the new data's statistics.
+        pretrained_head: what happens to the last layer: "auto" initializes it again where its shape
+            differs, as with other classes, "replace" always does, "keep" never.
+        freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
+            statistics of frozen modules are not updated either.
+        text_dimension: the size of the learned embedding of a text column (TextEmbedding).
+        dropout_schedule: a schedule of the rates of all dropout layers over the training, of
+            'stop.max_epochs' epochs: "constant", "flat_cosine", "cosine" or "coslog4", each as the
+            schedule of that name.
+        number_embedding: how each number of a row enters the network: "none", "linear",
+            "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int = 192,
+        inner_width: int = 384,
+        blocks: int = 2,
+        activation: _ActivationName | ActivationSpec | str | Mapping[str, Any] | Callable[..., Any] = "relu",
+        norm: _NormName | NormSpec | str | Mapping[str, Any] | Callable[..., Any] = "batch",
+        dropout: float = 0.1,
+        residual_dropout: float = 0.0,
+        output: _OutputName | OutputSpec | str = "auto",
+        preset: Literal["quick", "good"] = "quick",
+        calibration: _CalibrationName | CalibrationSpec | str = "auto",
+        ensemble: int = 1,
+        members: Sequence[Mapping[str, Any]] = (),
+        ensemble_selection: Literal["auto", "best", "greedy"] = "auto",
+        pretrained: str | None = None,
+        pretrained_head: Literal["auto", "keep", "replace"] = "auto",
+        freeze: str | Sequence[str] = (),
+        text_dimension: int = 32,
+        dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
+        number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
+    ) -> None: ...
+
+@final
+class TabM(ModelSpec):
+    """Build TabM, an ensemble of k multilayer perceptrons that share their linear layers.
+
+    Args:
+        submodels: k. Default 32, as in the paper.
+        hidden: the widths of the hidden layers.
+        activation: a name in 'ACTIVATIONS', a table with 'name' and settings, or a constructor.
+        dropout: the probability to drop a hidden unit, after each activation. Default 0.1, as in the
+            paper.
+        adapters: "all" for adapters at all hidden layers; "first" for one adapter, at the inputs,
+            before a network that all members share up to the output layers (TabM-mini in the paper).
+        adapter_init: the initial scales of the inputs: "signs" for ±1, "normal" for a standard normal
+            distribution, which the paper uses after numerical embeddings, or "ones".
+        output: the output activation, which turns raw outputs into predictions; "auto" follows from the
+            task.
+        preset: "quick" trains one network; "good" an ensemble of different ones on tables, at about six
+            times the time (presets). It sets 'members' and 'ensemble', and no key that the recipe
+            specifies.
+        calibration: how the probabilities of classes are calibrated on the validation rows after
+            training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
+            "temperature" where there are validation rows.
+        ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
+            are the random samples 0, 1, ... under the seed; with more 'init.restarts', the best of
+            these on the validation rows.
+        members: the networks of an ensemble that differ, each a table of the keys in which it differs
+            from the recipe, such as {"model.hidden" = [64], "optimizer.lr" = 0.01}; keys of model,
+            loss, init, optimizer, schedule, gradient and regularize. Each is trained 'init.restarts'
+            times, and 'ensemble' is the largest number that is kept.
+        ensemble_selection: how they are chosen on the validation rows: "best", the networks with the
+            best monitored values; "greedy", one after another, each the one that lowers the loss of the
+            mean prediction most, with repetition (greedy); "auto" is "greedy" for 'members', else
+            "best".
+        pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are
+            matched by name; the inputs are scaled by the new data's statistics.
+        pretrained_head: what happens to the last layer: "auto" initializes it again where its shape
+            differs, as with other classes, "replace" always does, "keep" never.
+        freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
+            statistics of frozen modules are not updated either.
+        text_dimension: the size of the learned embedding of a text column (TextEmbedding).
+        dropout_schedule: a schedule of the rates of all dropout layers over the training, of
+            'stop.max_epochs' epochs: "constant", "flat_cosine", "cosine" or "coslog4", each as the
+            schedule of that name.
+        number_embedding: how each number of a row enters the network: "none", "linear",
+            "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
+    """
+
+    def __init__(
+        self,
+        *,
+        submodels: int = 32,
+        hidden: Sequence[int] = (256, 256, 256),
+        activation: _ActivationName | ActivationSpec | str | Mapping[str, Any] | Callable[..., Any] = "relu",
+        dropout: float = 0.1,
+        adapters: Literal["all", "first"] = "all",
+        adapter_init: Literal["signs", "normal", "ones"] = "signs",
         output: _OutputName | OutputSpec | str = "auto",
         preset: Literal["quick", "good"] = "quick",
         calibration: _CalibrationName | CalibrationSpec | str = "auto",

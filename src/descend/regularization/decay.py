@@ -12,7 +12,14 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from descend.cards import method
-from descend.nn import LinearEmbedding, PeriodicEmbedding, PiecewiseLinearEmbedding
+from descend.nn import (
+    BatchEnsembleLinear,
+    LinearEmbedding,
+    MemberLinear,
+    MemberScale,
+    PeriodicEmbedding,
+    PiecewiseLinearEmbedding,
+)
 from descend.regularization.selection import selected_by_group
 
 __all__ = ["DECAY_FACTOR", "decayed_parameters", "weight_decay"]
@@ -21,19 +28,27 @@ DECAY_FACTOR = "weight_decay_factor"
 """The key of a parameter group by which a schedule multiplies decoupled weight decay."""
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
-_PER_NUMBER = (LinearEmbedding, PeriodicEmbedding, PiecewiseLinearEmbedding)
-_BIASES = ("bias", "phase")  # of these modules, with one row for each number
+_STACKED = (
+    LinearEmbedding,
+    PeriodicEmbedding,
+    PiecewiseLinearEmbedding,
+    BatchEnsembleLinear,
+    MemberLinear,
+    MemberScale,
+)
+_BIASES = ("bias", "phase", "scale_in", "scale_out")
+"""Of the stacked modules, with one row for each number or member."""
 
 
 def decayed_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Return the trainable parameters that are regularized, and those that are not.
 
     Parameters of two or more dimensions outside normalization layers are regularized: the weights of linear,
-    convolutional, embedding and recurrent layers. Biases, those of embeddings of numbers too, and the weights of
-    normalization layers are not. In a layer with weight normalization, w = g v/‖v‖, the lengths g are regularized, since
-    Σ g² = ‖W‖²_F, and v is not, since the function does not depend on its length. In other parametrized layers
-    (orthogonal, binary, spectral normalization) nothing is regularized, since the norm of the trained tensor is not that
-    of the weight. A parameter that occurs twice is listed once.
+    convolutional, embedding and recurrent layers. Biases, those of embeddings of numbers too, the weights of
+    normalization layers and the adapters of batch ensembles are not. In a layer with weight normalization, w = g v/‖v‖, the
+    lengths g are regularized, since Σ g² = ‖W‖²_F, and v is not, since the function does not depend on its length. In other
+    parametrized layers (orthogonal, binary, spectral normalization) nothing is regularized, since the norm of the trained
+    tensor is not that of the weight. A parameter that occurs twice is listed once.
 
     >>> decay, rest = decayed_parameters(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)))
     >>> [tuple(p.shape) for p in decay], [tuple(p.shape) for p in rest]
@@ -52,7 +67,7 @@ def decayed_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Pa
                 regularized = id(parameter) in lengths
             else:
                 regularized = parameter.dim() >= 2 and not isinstance(module, _NORMS)
-                regularized = regularized and not (isinstance(module, _PER_NUMBER) and name in _BIASES)
+                regularized = regularized and not (isinstance(module, _STACKED) and name in _BIASES)
             (decay if regularized else rest).append(parameter)
     return decay, rest
 

@@ -13,6 +13,7 @@ from descend.data.batches import Batch, Order
 from descend.errors import RecipeError, RunError, UserError
 from descend.interface import option
 from descend.nn.ensemble import Ensemble
+from descend.nn.members import MemberMean
 from descend.recipe import Recipe
 from descend.recipe.build import build_model
 from descend.recipe.constraints import ActiveConstraint, build_constraints, build_lagrangian
@@ -63,6 +64,9 @@ def objective_of(
         )
     where = choose_device(planned.recipe.engine["device"])
     model = copy.deepcopy(run.model).to(where, torch.float64).eval()
+    for module in model.modules():
+        if isinstance(module, MemberMean):  # its members are trained on their own losses
+            module.train()
     loss: Any = copy.deepcopy(run.loss).to(where, torch.float64)
     held = build_constraints(planned.recipe, model, seed)
     objective = _objective(planned, model, loss, held, where)

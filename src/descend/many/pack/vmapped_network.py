@@ -86,7 +86,14 @@ class VmappedNetwork:
         with torch.enable_grad():
             outputs = self._run(self._leaves, batch.inputs)
         plain = outputs.detach()
-        values, derivative = loss(plain.float() if self._arithmetic else plain, batch.targets, batch.weights)
+        targets, weights = batch.targets, batch.weights
+        if (rows := plain.shape[1]) != targets.shape[
+            1
+        ]:  # each row has outputs of several members, as in MemberMean
+            repeats = rows // targets.shape[1]
+            targets = targets.repeat_interleave(repeats, 1)
+            weights = None if weights is None else weights.repeat_interleave(repeats, 1)
+        values, derivative = loss(plain.float() if self._arithmetic else plain, targets, weights)
         if share is not None:
             values, derivative = values * share, derivative * share
         computed = torch.autograd.grad(outputs, self._leaves, derivative.to(outputs.dtype))
