@@ -17,8 +17,8 @@ VARIED = ("model", "loss", "init", "optimizer", "schedule", "gradient", "regular
 """Sections in which the members of an ensemble may differ."""
 
 SHARED = frozenset(
-    {"model.output", "model.preset", "model.calibration", "model.ensemble", "model.members", "model.ensemble_selection", "model.pretrained",
-     "loss.name", "init.restarts", "init.draw"}
+    {"model.output", "model.preset", "model.calibration", "model.ensemble", "model.members", "model.ensemble_selection",
+     "model.pretrained", "loss.name", "init.restarts", "init.draw"}
 )  # fmt: skip
 """Keys of these sections that belong to the ensemble: the meaning of its outputs, and how it is made."""
 
