@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
-from scipy.spatial import cKDTree
 
 from descend.data.preparation import Part, Prepared
 from descend.data.source import PARTS, Array, Source
@@ -117,6 +116,8 @@ class _Known:
             signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(columns, _PROJECTIONS))
             self.radius = min(columns, 1 + 6 * np.sqrt(columns / 3))
         self.directions = signs / tolerance[:, None]
+        from scipy.spatial import cKDTree  # only where parts are compared: importing it takes a while
+
         self.tree = cKDTree(self.rows @ self.directions, balanced_tree=False, compact_nodes=False)
 
     def find(self, rows: Array, *, others: bool = False) -> Array:
