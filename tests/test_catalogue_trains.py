@@ -193,7 +193,7 @@ def recipes(draw: st.DrawFn, entry: Entry, task: str, model: str) -> dict[str, d
         for key in keys:
             ours = (entry.section, entry.key) == (name, key)
             if (name, key) in CHOICES and (
-                ours or (key not in ("output", "calibration") and draw(st.booleans()))
+                ours or (key not in ("output", "calibration", "number_embedding") and draw(st.booleans()))
             ):
                 said[name][key] = draw(choices(name, key, entry.name if ours else None))
     if entry.key == "output" and entry.name in LOSSES_OF_OUTPUTS:

@@ -67,6 +67,7 @@ TOPICS: Mapping[str, str] = {
     "K6": "Robust scaling",
     "K7": "Encodings of categories and scales of targets",
     "K8": "Schedules, activations and layers of networks for tables",
+    "K9": "Networks for tables",
     "K10": "Calibration of probabilities",
     "K11": "Selection of ensembles",
     "K12": "Losses of counts, quantiles and distributions; several labels",

@@ -10,7 +10,7 @@ from tests.support.examples import examples
 
 from descend import TrainingData, cross_validate
 from descend.data.sources import read
-from descend.errors import DivergedError, UserError
+from descend.errors import DataError, DivergedError, UserError
 from descend.experiments import cross_validation
 from descend.experiments.cross_validation import CrossValidation, assign_folds
 from descend.many import train_many
@@ -132,14 +132,15 @@ def test_a_metric_that_does_not_fit_is_refused_before_training(metric, message, 
     "ignore:The least populated class"
 )  # a warning of scikit-learn, which divides the rows
 def test_a_fold_on_which_the_metric_is_undefined_has_no_score():
-    """The one row of the second class is held out in one fold of three, and the AUC needs both classes."""
+    """The two rows of the second class are held out in two folds of three, and the AUC needs both classes."""
     x = np.random.default_rng(0).normal(size=(12, 2))
-    y = np.array([0] * 11 + [1])
+    y = np.array([0] * 10 + [1, 1])
     recipe = {**SMALL, "data": {"validation": 0}, "stop": {"max_epochs": 1}}
     result = cross_validate((x, y), recipe, folds=3, metric="roc_auc")
-    assert sum(score is None for score in result.scores[0]) == 2
-    assert result.mean == result.valid_scores[0]
-    assert result.standard_error is None
+    assert sum(score is None for score in result.scores[0]) == 1
+    assert result.mean == pytest.approx(np.mean(result.valid_scores))
+    with pytest.raises(DataError, match="every training row has the class 0"):
+        cross_validate((x, np.array([0] * 11 + [1])), recipe, folds=3, metric="roc_auc")
 
 
 def test_leave_one_out_uses_the_root_mean_squared_error():

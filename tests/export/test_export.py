@@ -308,7 +308,9 @@ def test_bfloat16_runs_export_in_float32(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).normal(5, 2, (9, 4))
     model = load_exported(run.export("pt2", tmp_path))
     with torch.inference_mode():
-        exact = torch.softmax(run.model.float()(run.preprocess(run.schema.matrix(rows))), 1).numpy()
+        exact = torch.softmax(
+            run.predictor.network.float()(run.preprocess(run.schema.matrix(rows))), 1
+        ).numpy()
     assert np.abs(run.predict_proba(rows) - exact).max() > 1e-5
     np.testing.assert_allclose(model.predict_proba(rows), exact, atol=1e-6)
 

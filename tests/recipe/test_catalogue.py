@@ -78,6 +78,8 @@ def task_of(entry: Entry) -> str:
         return "multiclass" if "rows" in constructor.fits else "images"
     if entry.key == "target_scale":
         return "regression"
+    if entry.key == "calibration":
+        return "multiclass" if "multiclass" in getattr(constructor, "tasks", ("multiclass",)) else "binary"
     return "images" if (entry.name in ("convnet", "instance")) else "multiclass"
 
 

@@ -233,19 +233,14 @@ def _nullable(values: Any) -> np.ndarray[Any, Any] | None:
     NumPy would convert integers and booleans with missing values to floating-point numbers, and merge large integers.
     """
     library = _library(values)
-    if library == "pandas" and hasattr(values, "isna") and not isinstance(values.dtype, np.dtype):
+    if library == "pandas" and np.ndim(values) == 1 and not isinstance(values.dtype, np.dtype):
         plain = [
             None if is_missing(value) else value.item() if isinstance(value, np.generic) else value
             for value in values
         ]
     elif library == "pyarrow" and getattr(values, "null_count", None):
         plain = values.to_pylist()
-    elif (
-        library == "polars"
-        and hasattr(values, "null_count")
-        and values.dtype.is_integer()
-        and values.null_count()
-    ):
+    elif library == "polars" and np.ndim(values) == 1 and values.dtype.is_integer() and values.null_count():
         plain = values.to_list()
     else:
         return None

@@ -173,7 +173,8 @@ def _tolerances(prepared: Prepared, source: Source | None, earlier: Array, own: 
     """
     schema, preprocess, inputs = prepared.schema, prepared.preprocess, prepared.train.inputs
     width = 0 if inputs is None else inputs[0].numel()
-    errors, rounded = np.zeros(width + (1 if schema.classes else schema.outputs)), False
+    targets = prepared.train.targets
+    errors, rounded = np.zeros(width + (1 if targets.dim() == 1 else targets[0].numel())), False
     if source is not None and source.frame is not None:
         used = schema.used
         for at, (owner, is_number) in enumerate(zip(preprocess.columns, preprocess.numbers, strict=True)):

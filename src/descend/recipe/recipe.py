@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from descend.arguments import kind_of
 from descend.constraints import CONDITIONS
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     )
 
 __all__ = ["Recipe"]
+
+_Init = TypeVar("_Init", bound=Callable[..., None])
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 """A section in which nothing is specified."""
@@ -87,7 +89,7 @@ def _same(first: Any, second: Any) -> bool:
     return first is second or bool(first == second)
 
 
-def _with_sections_by_name(init: Callable[..., None]) -> Callable[..., None]:
+def _with_sections_by_name(init: _Init) -> _Init:
     """Return the constructor with messages that name the remedy if it is called in another way."""
 
     @functools.wraps(init)
@@ -102,7 +104,7 @@ def _with_sections_by_name(init: Callable[..., None]) -> Callable[..., None]:
                 raise TypeError(f"Recipe has no section {name!r}; {did_you_mean(name, SECTIONS)}")
         init(self, **sections)
 
-    return checked
+    return cast(_Init, checked)  # type checkers see the signature of the constructor
 
 
 @dataclass(frozen=True, init=False, repr=False)
