@@ -34,7 +34,7 @@ from descend.recipe import Recipe
 from descend.recipe.catalogue import CATALOGUE, CHOICES, Entry, entries
 from descend.recipe.sections import SECTIONS, section_parameters
 
-ATTEMPTS = 4
+ATTEMPTS = 12
 """Recipes drawn around an entry, a network and data, until one trains."""
 
 NEVER = {
