@@ -52,10 +52,11 @@ demo: $(VENV)/.base ## Train on 1,797 scanned digits and write a report
 	@$(BIN)/descend train digits
 	@echo
 	@echo "What to do next:"
-	@echo "  make shell                       open a shell with descend (or: . $(BIN)/activate)"
-	@echo "  descend train wine               then train on another data set,"
-	@echo "  descend recipe --explain digits  or print every automatic choice with its reason."
-	@echo "Your own table: descend train FILE.csv --target COLUMN"
+	@echo "  make shell                                open a shell with descend (or: . $(BIN)/activate)"
+	@echo "and there:"
+	@echo "  descend recipe --explain digits           print every automatic choice with its reason"
+	@echo "  descend train wine                        train on another data set"
+	@echo "  descend train FILE.csv --target COLUMN    train on your own table"
 
 shell: $(VENV)/.base ## Open a shell in which the environment is active; exit leaves it
 	@echo "descend is on the path of this shell; 'exit' leaves it. Help: descend --help"
@@ -68,7 +69,7 @@ test: $(VENV)/.dev ## Run all tests
 test-fast: $(VENV)/.dev ## Run all tests but those marked slow: trainings of every catalogue entry, kills, exports, scikit-learn's checks
 	@$(TEST_ENV) $(BIN)/python $(PYTEST) -m "not slow" $(PYTEST_ARGS)
 
-test-thorough: $(VENV)/.dev ## Run all tests with four times the examples of each property
+test-thorough: $(VENV)/.dev ## Run all tests with four times the examples of each property, new ones in every run
 	@$(TEST_ENV) HYPOTHESIS_PROFILE=thorough $(BIN)/python $(PYTEST) --timeout=3000 $(PYTEST_ARGS)
 
 test-lowest: $(LOWEST)/.test ## Run the fast tests with the lower bounds of all dependencies but torch

@@ -6,7 +6,8 @@ Every optimizer has the same number of trials, quasi-random (Sobol) points of a 
 spans four decades for all first-order methods), batch size, and constant or cosine schedule. The baseline, Adam, is
 tuned first, by its last loss. Its loss after three quarters of the time, the worst over new seeds, is the target. The
 others are tuned by their time to the target, or by their last loss if they do not reach it. The best settings then run
-with the same new seeds, optimizers interleaved. Evaluations of the loss over all rows are not timed. One thread, float32.
+with the same new seeds, optimizers interleaved. Evaluations of the loss over all rows are not timed. One thread, float32;
+seconds are those of the processor, which other processes on the machine prolong less than those of a clock.
 
 The unit of cost is the gradient of the loss over all rows: an epoch of SGD costs one gradient, an evaluation of the loss
 a third, and a product with a curvature matrix two.
@@ -28,7 +29,7 @@ from scipy.stats import qmc
 from torch import nn
 
 from descend import optim
-from descend.optim import Rows
+from descend.optim import Rows, evaluation_weights
 from instruments import machine
 from instruments.quartiles import Quartiles
 from instruments.results import add_out_option, report_table
@@ -95,11 +96,40 @@ def kfac(model: nn.Module, problem: TrainingProblem, settings: Settings) -> torc
     return optim.kfac(model.parameters(), model=model, likelihood=problem.likelihood, **own)
 
 
+def muon(model: nn.Module, problem: TrainingProblem, settings: Settings) -> torch.optim.Optimizer:
+    """Build Muon, with AdamW for the vectors and the output layer."""
+    own = {key: value for key, value in settings.items() if key not in ("batch", "decay")}
+    return optim.muon(
+        model.parameters(), model=model, adjust_lr_fn="match_rms_adamw", weight_decay=0.0, **own
+    )
+
+
+def sam(model: nn.Module, problem: TrainingProblem, settings: Settings) -> torch.optim.Optimizer:
+    """Build SAM around Adam; the distance is a setting."""
+    return optim.sam(optim.adam(model.parameters(), lr=settings["lr"], fused=True), rho=settings["rho"])
+
+
+def lookahead(model: nn.Module, problem: TrainingProblem, settings: Settings) -> torch.optim.Optimizer:
+    """Build Lookahead around Adam."""
+    return optim.lookahead(optim.adam(model.parameters(), lr=settings["lr"], fused=True))
+
+
 CONTENDERS: Mapping[str, Contender] = {
     "momentum": Contender(1, by_name("sgd", momentum=0.9, fused=True), {"lr": (1e-3, 10.0)}),
     "nesterov": Contender(1, by_name("sgd", momentum=0.9, nesterov=True, fused=True), {"lr": (1e-3, 10.0)}),
     "rmsprop": Contender(1, by_name("rmsprop"), {"lr": (1e-5, 0.1)}),
     "adam": Contender(1, by_name("adam", fused=True), {"lr": (1e-5, 0.1)}),
+    "nadam": Contender(1, by_name("nadam", foreach=True), {"lr": (1e-5, 0.1)}),
+    "radam": Contender(1, by_name("radam", foreach=True), {"lr": (1e-5, 0.1)}),
+    "adafactor": Contender(1, by_name("adafactor", foreach=True), {"lr": (1e-4, 1.0)}),
+    "lion": Contender(1, by_name("lion"), {"lr": (1e-6, 0.01)}),
+    "muon": Contender(1, muon, {"lr": (1e-5, 0.1)}),
+    "schedule_free_adamw": Contender(
+        1, by_name("schedule_free_adamw", warmup_steps=100), {"lr": (1e-4, 1.0)}
+    ),
+    "prodigy": Contender(1, by_name("prodigy"), {"d_coef": (0.1, 10.0)}),
+    "sam": Contender(1, sam, {"lr": (1e-5, 0.1), "rho": (1e-3, 0.2)}),
+    "lookahead": Contender(1, lookahead, {"lr": (1e-5, 0.1)}),
     "kfac": Contender(2, kfac, {"lr": (1e-3, 1.0), "damping": (1e-3, 1.0)}),
     "shampoo": Contender(2, by_name("shampoo"), {"lr": (1e-4, 1.0)}),
     "soap": Contender(2, by_name("soap"), {"lr": (1e-5, 0.1)}),
@@ -134,7 +164,7 @@ def run(
     order: list[torch.Tensor] = []
     generator = torch.Generator().manual_seed(seed)
     while seconds < problem.seconds:
-        start = time.perf_counter()
+        start = time.process_time()
         if not order:
             order = (
                 [torch.arange(rows)]
@@ -153,19 +183,30 @@ def run(
                 group["lr"] = learning_rate * factor
         fraction = len(batch_rows) / rows
         if contender.order == 1 or contender.make is kfac:
-            optimizer.zero_grad()
-            problem.loss(model(inputs), targets).backward()
-            optimizer.step()
+
+            def closure() -> torch.Tensor:
+                optimizer.zero_grad()
+                loss = problem.loss(model(inputs), targets)  # noqa: B023 - called within this step
+                loss.backward()
+                return loss
+
+            if contender.make is sam:
+                optimizer.step(closure)
+                gradients += fraction
+            else:
+                closure()
+                optimizer.step()
             # Every tenth step, K-FAC has an additional backward pass for its factors, two thirds of a gradient.
             gradients += fraction * (1 + 2 / 30 if contender.order == 2 else 1)
         else:
             closure = Rows(model, problem.loss, inputs, targets)
             optimizer.step(closure)
             gradients += closure.gradients * fraction
-        seconds += time.perf_counter() - start
+        seconds += time.process_time() - start
         if seconds - measured >= problem.every:
             measured = seconds
-            course.append(Point(seconds, gradients, problem.value(model)))
+            with evaluation_weights(optimizer):
+                course.append(Point(seconds, gradients, problem.value(model)))
             if not math.isfinite(course[-1].loss) or course[-1].loss <= target:
                 break
     return course

@@ -120,7 +120,7 @@ def test_the_python_of_the_data_formats_runs(capsys):
     text = (ROOT / "docs" / "data-formats.md").read_text(encoding="utf-8")
     for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
         exec(compile(block, "data-formats.md", "exec"), {})
-    assert capsys.readouterr().out == "['id', 'prediction']\n"
+    assert capsys.readouterr().out == "['id', 'prediction']\n('crime', 'war') (1, 2)\n"
 
 
 def test_every_format_of_tables_is_documented():

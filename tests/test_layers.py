@@ -22,7 +22,7 @@ LAYERS = [
     {"_version", "installation", "interface"},
     {"errors"},
     {"process"},
-    {"files", "param_types", "cards", "rng"},
+    {"files", "param_types", "arguments", "cards", "rng"},
     {"linalg"},
     {"data", "nn"},
     {"augmentation", "losses", "metrics", "schedules", "regularization", "constraints"},
@@ -192,7 +192,7 @@ class TestLayers:
         }
         assert "torch" not in imports()["descend"].head
 
-    @pytest.mark.skipif(not ARCHITECTURE.exists(), reason="the documents are not beside the package")
+    @pytest.mark.skipif(not ARCHITECTURE.exists(), reason="the documents are not installed with the package")
     def test_the_map_in_the_documents_is_the_same(self):
         block = ARCHITECTURE.read_text(encoding="utf-8").split("```")[1]
         line_of: dict[str, int] = {}
@@ -206,7 +206,7 @@ class TestLayers:
         assert not [(own, other) for own, other in between_parts(*EVERY_KIND)
                     if {own, other} <= public and line_of[own] <= line_of[other]]  # fmt: skip
 
-    @pytest.mark.skipif(not ARCHITECTURE.exists(), reason="the documents are not beside the package")
+    @pytest.mark.skipif(not ARCHITECTURE.exists(), reason="the documents are not installed with the package")
     def test_every_file_and_name_in_the_documents_exists(self):
         text = ARCHITECTURE.read_text(encoding="utf-8")
         root = ARCHITECTURE.parents[1]

@@ -57,7 +57,7 @@ def test_the_demo_ends_with_what_to_do_next(environment: Path) -> None:
     assert first == "descend train digits"
     assert block.startswith("\nWhat to do next:\n  make shell")
     assert f". {environment}/bin/activate" in block
-    assert len(commands_of(block)) == 2
+    assert len(commands_of(block)) == 3
     assert len(block.splitlines()) < 8
 
 
@@ -67,6 +67,8 @@ def test_the_commands_of_the_demo_work(
 ) -> None:
     commands = commands_of(make("demo", environment))
     monkeypatch.chdir(tmp_path)
+    rows = "".join(f"{at},{at % 7}\n" for at in range(60))
+    (tmp_path / "FILE.csv").write_text(f"area,COLUMN\n{rows}")
     for command in commands:
         assert main(command) == 0
 

@@ -8,6 +8,7 @@ from typing import Any, Unpack
 
 from torch import nn
 
+from descend.arguments import as_path
 from descend.data.batches import Batches
 from descend.data.training_data import DataOptions, TrainingData, accepts_data_options
 from descend.errors import DivergedError, RunError, UserError
@@ -158,7 +159,7 @@ def finish(
     >>> run.metrics["status"], run.metrics["epochs"]
     ('stopped', 2)
     """
-    path = Path(folder)
+    path = as_path("folder", folder)
     if is_finished(path) or not is_started(path):
         check_manifest(path)
         return load(path, allow_imports=allow_imports, model=model)

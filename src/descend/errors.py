@@ -35,10 +35,13 @@ __all__ = [
     "TrainingError",
     "UserError",
     "abridged",
+    "closest",
+    "closest_file",
     "did_you_mean",
     "message_of",
     "require",
     "together",
+    "unparsed_option",
 ]
 
 
@@ -130,7 +133,7 @@ class Problem:
     """One problem of a recipe: where it is, what was expected and found, and how to fix it.
 
     Args:
-        section: the section of the recipe.
+        section: the section of the recipe; empty if the problem is that none is named.
         key: the key in the section, or None.
         message: what is wrong.
         hint: how to fix it.
@@ -151,10 +154,14 @@ class Problem:
         return replace(self, source=f"{source}: {self.source}" if self.source else source)
 
     def __str__(self) -> str:
-        where = f"[{self.section}]" + (f" {self.key}" if self.key else "")
-        if self.source:
-            where = f"{self.source}: {where}"
+        where = (f"[{self.section}]" if self.section else "") + (f" {self.key}" if self.key else "")
+        where = ": ".join(part for part in (self.source, where) if part)
         return f"{where}: {self.message}" + (f"; {self.hint}" if self.hint else "")
+
+
+def unparsed_option(name: str, text: str, message: str) -> Problem:
+    """Return the problem of an option of the command line that cannot be parsed."""
+    return Problem("", None, message, source=f"{name} {text if len(text) <= 60 else text[:57] + '...'}")
 
 
 class RecipeError(UserError):
@@ -248,6 +255,29 @@ def _short_lines(message: str) -> str:
     )
 
 
+def closest(word: str, names: Iterable[str]) -> str | None:
+    """Return the most similar of some names, or None if none is similar; see :func:`did_you_mean`.
+
+    >>> closest("adm", ["sgd", "adam"]), closest("zzz", ["sgd", "adam"])
+    ('adam', None)
+    """
+    ranked = sorted((*_difference(word.lower(), name.lower()), name) for name in set(names))
+    return ranked[0][-1] if ranked and ranked[0][0] <= max(1, len(word) // 3) else None
+
+
+def closest_file(name: str, files: Iterable[str]) -> str | None:
+    """Return the file or folder with the most similar name, or None; suffixes count only if the names are equal.
+
+    >>> closest_file("house.csv", ["houses.csv", "data"]), closest_file("mine.toml", ["bare.toml"])
+    ('houses.csv', None)
+    """
+    by_stem: dict[str, str] = {}
+    for each in sorted(files, key=lambda each: Path(each).suffix != Path(name).suffix):
+        by_stem.setdefault(Path(each).stem, each)
+    close = closest(Path(name).stem, by_stem)
+    return None if close is None else by_stem[close]
+
+
 def did_you_mean(word: str, names: Iterable[str]) -> str:
     """Return the most similar valid name as a question, or the names if none is similar, at most forty of them.
 
@@ -260,9 +290,9 @@ def did_you_mean(word: str, names: Iterable[str]) -> str:
     'one of: adam, sgd'
     """
     known = sorted(set(names))
-    ranked = sorted((*_difference(word.lower(), name.lower()), name) for name in known)
-    if ranked and ranked[0][0] <= max(1, len(word) // 3):
-        return f"did you mean '{ranked[0][-1]}'?"
+    close = closest(word, known)
+    if close is not None:
+        return f"did you mean '{close}'?"
     shown = [name if len(name) <= 60 else name[:57] + "..." for name in known[:_NAMES_SHOWN]]
     more = f" and {len(known) - _NAMES_SHOWN} more" if len(known) > _NAMES_SHOWN else ""
     return "one of: " + ", ".join(shown) + more if known else ""
@@ -301,10 +331,12 @@ def _distance(word: str, name: str) -> float:
 def message_of(cause: Exception) -> str:
     """Return the message of any exception, preceded by its type if the message alone is not informative.
 
+    The calls in C++ that PyTorch appends to some messages are left out.
+
     >>> message_of(ValueError("too small")), message_of(KeyError("width"))
     ('too small', "KeyError: 'width'")
     """
-    message = str(cause)
+    message = str(cause).partition("\nException raised from ")[0]  # PyTorch appends the calls in C++
     informative = bool(message) and isinstance(cause, (ValueError, TypeError, RuntimeError))
     return message if informative else f"{type(cause).__name__}: {message}".removesuffix(": ")
 

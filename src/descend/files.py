@@ -164,6 +164,11 @@ def check_unused(folder: Path, *, what: str = "run", markers: Sequence[str] = RU
     """
     if folder.is_file():
         raise RunError(f"{folder} is a file; a {what} needs a folder of its own")
+    above = next((parent for parent in folder.parents if parent.exists()), None)
+    if above is not None and not above.is_dir():
+        raise RunError(
+            f"the {what} folder {folder} cannot be created, since {above} is a file; choose another folder"
+        )
     if folder.is_dir():
         check_unlocked(folder, what)
     if folder.is_dir() and all((folder / marker).exists() for marker in markers):
@@ -171,4 +176,4 @@ def check_unused(folder: Path, *, what: str = "run", markers: Sequence[str] = RU
             f"{folder} holds another {what}; continue it with {option('--resume', 'resume=True')}, or choose another folder"
         )
     if folder.is_dir() and any(path.name != LOCK for path in folder.iterdir()):
-        raise RunError(f"{folder} is not empty and holds no {what}; choose another folder")
+        raise RunError(f"the folder {folder} is not empty and holds no {what}; choose another folder")

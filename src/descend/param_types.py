@@ -200,6 +200,7 @@ def _check(annotation: Any, value: Any) -> tuple[Any, str | None]:
     if value is None:
         ok = type(None) in _parts(annotation)
         return None, None if ok else f"expected {describe(annotation)}, got None"
+    value = _with_none(annotation, value)
     try:
         encoded = json.dumps(_plain(value), allow_nan=False, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError):
@@ -216,13 +217,27 @@ def _check(annotation: Any, value: Any) -> tuple[Any, str | None]:
         return value, None
 
 
+def _with_none(annotation: Any, value: Any) -> Any:
+    """Replace the string "none" in a list by None at places where the annotation of a tuple allows it."""
+    if not isinstance(value, (list, tuple)) or "none" not in value:
+        return value
+    for part in _parts(annotation):
+        places = typing.get_args(part) if typing.get_origin(part) is tuple else ()
+        if len(places) == len(value) and Ellipsis not in places:
+            pairs = zip(places, value, strict=True)
+            return tuple(
+                None if each == "none" and type(None) in _parts(place) else each for place, each in pairs
+            )
+    return value
+
+
 def _fault_of_item(annotation: Any, value: Any) -> str | None:
     """Return what is wrong with the first invalid value of a table whose values have a type; None for others."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if not (inspect.isclass(origin) and issubclass(origin, Mapping) and isinstance(value, Mapping)):
         return None
     faults = ((key, _check(arguments[1], each)[1]) for key, each in value.items())
-    return next((f"{key!r}: {fault}" for key, fault in faults if fault), None)
+    return next((f"{fault}, for the key {key!r}" for key, fault in faults if fault), None)
 
 
 def _has_literal(annotation: Any, word: str) -> bool:
@@ -310,7 +325,7 @@ def _describe_one(part: Any, *, plural: bool) -> str:
         bounds = [_bound(mark) for mark in arguments[1:]]
         return " ".join([base, " and ".join(bound for bound in bounds if bound)]).strip()
     if origin is Literal:
-        quoted = [f'"{item}"' if isinstance(item, str) else str(item) for item in arguments]
+        quoted = [json.dumps(item) if isinstance(item, str) else str(item) for item in arguments]
         return quoted[0] if len(quoted) == 1 else ", ".join(quoted[:-1]) + " or " + quoted[-1]
     if origin in (tuple, list, Sequence, typing.get_origin(Sequence[int])):
         items = [item for item in arguments if item is not Ellipsis]
@@ -326,6 +341,7 @@ def _describe_one(part: Any, *, plural: bool) -> str:
         int: ("an integer", "integers"),
         float: ("a number", "numbers"),
         str: ("a string", "strings"),
+        type(None): ('"none"', '"none"'),
     }
     own_name = str(getattr(part, "__name__", part))
     single, many = names.get(part, (own_name, own_name))

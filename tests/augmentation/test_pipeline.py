@@ -112,8 +112,8 @@ class TestRandomNumbers:
     def test_of_a_method_do_not_depend_on_other_methods(self):
         batch = Batch(PIXELS, torch.zeros(7), None)
         alone = Pipeline([Flip(horizontal=0.0), Noise()], seed=3)(batch, 0, 0).inputs
-        beside = Pipeline([Translate(pixels=0), Noise()], seed=3)(batch, 0, 0).inputs
-        assert torch.equal(alone, beside)
+        mixed = Pipeline([Translate(pixels=0), Noise()], seed=3)(batch, 0, 0).inputs
+        assert torch.equal(alone, mixed)
 
     @pytest.mark.parametrize("accumulate", [1, 2])
     def test_an_epoch_may_start_anywhere(self, accumulate):

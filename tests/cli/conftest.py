@@ -66,7 +66,7 @@ def process():
 
 
 def write_houses(path, rows, *, band=True, seed=1):
-    """Houses of three bands, mostly told by size and city, with gaps."""
+    """Houses of three bands, mostly determined by size and city, with gaps."""
     drawn = random.Random(seed)
     with Path(path).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

@@ -93,15 +93,15 @@ class TestCommand:
         train = descend("train", "diabetes", *settings, "--out", "run", "--allow-imports", "--quiet")
         assert train.status == 0, train.err
         assert "--allow-imports" in descend("check", "optimality", "run").err
-        asked = ["check", "optimality", "run", "--allow-imports", "--tolerance", "0.01"]
-        found = descend(*asked, "--json").json
+        arguments = ["check", "optimality", "run", "--allow-imports", "--tolerance", "0.01"]
+        found = descend(*arguments, "--json").json
         assert found["verdict"] == "minimum"
         assert found["multipliers"][0][0] > 0
         assert found["gradient_norm"] == found["constraints"]["stationarity"] < 0.01
         assert found["constraints"]["violation"] < 1e-3
-        said = " ".join(descend(*asked).out.split())
-        assert "those of the Lagrangian" in said
-        assert "by least squares" in said
+        shown = " ".join(descend(*arguments).out.split())
+        assert "those of the Lagrangian" in shown
+        assert "by least squares" in shown
 
     def test_conditions_that_cannot_be_checked(self):
         """One that holds float32 numbers of its own."""
@@ -110,9 +110,9 @@ class TestCommand:
         def along(model):
             return (next(model.parameters())[:1] @ held.T).reshape(-1) - 9
 
-        said = {"model": {"name": "linear"}, "stop": {"max_epochs": 1}, "constrain": {"inequality": along}}
+        shown = {"model": {"name": "linear"}, "stop": {"max_epochs": 1}, "constrain": {"inequality": along}}
         with pytest.raises(UserError, match=r"(?s)\[constrain\] inequality.*float64.*tensor.to\(weight\)"):
-            optimality_of(package.train("iris", said))
+            optimality_of(package.train("iris", shown))
 
     @pytest.mark.parametrize(
         "constrain",
@@ -251,9 +251,9 @@ class TestGradients:
         result = descend(*arguments, "--json")
         assert result.status == 3
         assert result.json["culprits"] == ["2.1"]
-        said = descend(*arguments)
-        assert said.status == 3
-        assert "wrong derivative in: 2.1 (Wrong)" in said.out
+        shown = descend(*arguments)
+        assert shown.status == 3
+        assert "wrong derivative in: 2.1 (Wrong)" in shown.out
 
     @pytest.mark.parametrize(
         ("arguments", "words"),

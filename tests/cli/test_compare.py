@@ -78,3 +78,24 @@ def test_when_everything_diverges(descend):
     assert result.json["error"]["kind"] == "DivergedError"
     assert "all diverged" in result.err
     assert "lower learning rates: --rates" in result.err
+
+
+def test_an_unfinished_comparison_of_an_earlier_version_continues(descend):
+    variants = [
+        "compare",
+        "iris",
+        "--vary",
+        "model.activation=relu,tanh",
+        "--seeds",
+        "2",
+        "--tune",
+        "0",
+        "--out",
+        "x",
+    ]
+    assert descend(*variants, *COMMON).status == 0
+    Path("x/comparison.json").unlink()
+    Path("x/comparison_settings.json").rename("x/asked.json")
+    assert "x is a comparison, not a run" in descend("predict", "x", "iris").err
+    assert descend(*variants, *COMMON, "--resume").status == 0
+    assert Path("x/comparison.json").exists()

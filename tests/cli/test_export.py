@@ -1,9 +1,9 @@
 class TestExport:
     def test_the_file_is_named(self, descend, trained, tmp_path, monkeypatch):
-        asked = []
+        calls = []
 
         def export(self, format, path=None):
-            asked.append((self.path, format, path))
+            calls.append((self.path, format, path))
             return tmp_path / "made"
 
         monkeypatch.setattr("descend.runs.run.Run.export", export)
@@ -11,7 +11,7 @@ class TestExport:
         result = descend("export", folder, "--format", "onnx")
         assert (result.status, result.out.strip()) == (0, str(tmp_path / "made"))
         descend("export", folder, "--format", "pt2", "--out", "there.pt2")
-        assert [(path, format, str(out)) for path, format, out in asked] == [
+        assert [(path, format, str(out)) for path, format, out in calls] == [
             (folder, "onnx", "None"),
             (folder, "pt2", "there.pt2"),
         ]

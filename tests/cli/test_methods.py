@@ -69,6 +69,8 @@ def test_the_suggested_options_work():
             chosen = Recipe().with_assignments(words[1::2]).get(f"{entry.section}.{entry.key}")
             if entry.key in CONDITIONS:
                 assert (chosen["function"] if isinstance(chosen, dict) else chosen) == "math:sqrt"
+            elif entry.section == "optimizer" and entry.is_key:
+                assert chosen in (0.05, 5, {"rho": 0.05, "adaptive": False}, {"steps": 5, "alpha": 0.5})
             elif entry.is_key:
                 assert (chosen["pattern"] if isinstance(chosen, dict) else chosen) in ("*", 0.01, 32)
             else:

@@ -125,7 +125,7 @@ class TestMistakes:
         assert "gradient.clip_norm=1.0" in result.err
 
 
-@pytest.mark.skipif(not DOCS.exists(), reason="the documents are not beside the package")
+@pytest.mark.skipif(not DOCS.exists(), reason="the documents are not installed with the package")
 class TestTheDocument:
     TEXT = DOCS.read_text(encoding="utf-8") if DOCS.exists() else ""
 

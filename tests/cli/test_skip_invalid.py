@@ -41,6 +41,7 @@ def test_the_others_are_predicted_on_request(descend, run, tmp_path):
     (tmp_path / "new.csv").write_text(NEW, encoding="utf-8")
     result = descend("predict", run, tmp_path / "new.csv", "--skip-invalid", "--keep", "id")
     assert result.status == 0
+    assert result.err == "Note: rows 1, 2, 3 have no prediction\n"
     table = pl.read_csv(io.StringIO(result.out))
     assert table["id"].to_list() == list("ABCDE")
     assert [value is None for value in table["prediction"]] == [False, True, True, True, False]

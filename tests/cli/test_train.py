@@ -31,6 +31,23 @@ def test_the_units_of_the_loss_of_a_regression_are_stated(descend):
     )
 
 
+def test_the_objective_is_explained_where_it_differs_from_the_loss(descend):
+    """Classes are trained with label smoothing by default; the loss is measured without."""
+    explained = "The objective is the loss with label smoothing, which early stopping monitors."
+    one = ["--set", "stop.max_epochs=1"]
+    shown = descend("train", "iris", *one, "--out", "smoothed").out
+    assert explained in " ".join(shown.split())
+    plain = descend("train", "iris", *one, "--set", "loss.label_smoothing=0", "--out", "plain").out
+    assert "objective" not in plain
+    balanced = ["--set", "data.class_weights=balanced", "--set", "stop.monitor=objective"]
+    shown = descend("train", "wine", *one, *balanced, "--out", "balanced").out
+    assert "The objective is the loss with label smoothing and class weights," in " ".join(shown.split())
+    shown = descend(
+        "train", "wine", *one, *balanced, "--set", "loss.label_smoothing=0", "--out", "weighted"
+    ).out
+    assert "The objective is the loss with class weights, which early stopping" in " ".join(shown.split())
+
+
 def test_a_metric_by_name_is_monitored_and_shown(descend):
     shown = descend(
         "train", "iris", "--set", "stop.monitor=f1_macro", "--set", "stop.max_epochs=2", "--out", "run"
@@ -224,7 +241,10 @@ class TestTheFolder:
         ),
         (["{houses}", "--target", "band", "--set", "optimiser.lr=1"], ["did you mean 'optimizer'?"]),
         (["{houses}", "--target", "band", "--set", "optimizer.name=adm"], ["did you mean 'adam'?"]),
-        (["{houses}", "--target", "band", "--set", "optimizer.lr=[1"], ["[1", "TOML"]),
+        (
+            ["{houses}", "--target", "band", "--set", "optimizer.lr=[1"],
+            ["the value '[1' does not end with ']'"],
+        ),
         (["{houses}", "--target", "band", "--set", "optimizer.lr"], ["section.key=value"]),
         (["{houses}", "--target", "band", "--set", "optimizer.lr=-1"], ["above 0", "-1"]),
         (
@@ -242,8 +262,8 @@ class TestTheFolder:
         (["{houses}", "--target", "band", "--recipe", "none.toml"], ["no such recipe file", "none.toml"]),
         (["{houses}", "--target", "band", "--device", "warp"], ["[engine] device", "'warp'"]),
         (["iris", "--resume"], ["--resume requires", "--out"]),
-        (["iris", "--resume", "--out", "nowhere"], ["nothing to resume in nowhere"]),
-        (["--resume", "--out", "nowhere"], ["nothing to resume in nowhere"]),
+        (["iris", "--resume", "--out", "nowhere"], ["nothing to resume: no such run folder: nowhere"]),
+        (["--resume", "--out", "nowhere"], ["nothing to resume: no such run folder: nowhere"]),
     ],
 )
 def test_mistakes_are_one_message_and_status_2(descend, houses, tmp_path, arguments, words):

@@ -1,12 +1,20 @@
 import numpy as np
+import pandas
 import polars as pl
 import pytest
 import torch
 
-from descend.data.arrays import as_images, as_numbers, as_targets, from_arrays, from_named_arrays, read_npz
+from descend.data.arrays import (
+    as_images,
+    as_numbers,
+    as_targets,
+    from_arrays,
+    from_named_arrays,
+    labels_of,
+    names_of,
+    read_npz,
+)
 from descend.errors import DataError
-
-pandas = pytest.importorskip("pandas")
 
 
 @pytest.mark.parametrize(
@@ -176,3 +184,26 @@ def test_large_integer_targets_stay_integers():
     assert as_targets(pl.Series([2**100, 1], dtype=pl.Int128))[0].tolist() == [2**100, 1]
     with_gap = as_targets(pandas.Series([2**60 + 1, None], dtype="Int64"))[0]
     assert with_gap.tolist() == [2**60 + 1, None]
+
+
+def test_decimal_numbers_without_fractions_are_integers():
+    whole = pl.Series("y", [0, 1, 2]).cast(pl.Decimal(10, 0))
+    assert labels_of(whole, ()).dtype == np.int64
+    assert labels_of(whole, ()).tolist() == [0, 1, 2]
+    assert labels_of(whole.cast(pl.Decimal(10, 1)), ()).dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("series", "names"),
+    [
+        (pl.Series("g", [" 7", "7", None]), [" 7", "7", None]),
+        (pl.Series("g", [2**60, 2**60 + 1, None]), [2**60, 2**60 + 1, None]),
+        (pl.Series("g", ["2020-01-01", "2020-01-02"]).str.to_date(), ["2020-01-01", "2020-01-02"]),
+    ],
+)
+def test_names_of_groups(series, names):
+    assert names_of(series, ()).tolist() == names
+
+
+def test_bytes_are_strings():
+    assert labels_of(pl.Series("y", [b"a", "é".encode(), None]), ()).tolist() == ["a", "é", None]

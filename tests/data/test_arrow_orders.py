@@ -1,13 +1,12 @@
 import sys
 
+import pandas
 import polars as pl
+import pyarrow
 import pytest
+from pyarrow import feather
 
 from descend.data.sources import read
-
-pyarrow = pytest.importorskip("pyarrow")
-pandas = pytest.importorskip("pandas")
-feather = pytest.importorskip("pyarrow.feather")
 
 VALUES = ["M", "S", None, "L"]
 FRAME = pandas.DataFrame(

@@ -33,3 +33,8 @@ def test_a_boolean_is_one_or_zero_unless_there_are_categories_for_both():
     assert aliases(["1", "0"])["true"] == "1"
     assert "1" not in aliases(["True", "1"])
     assert aliases(["True", "1"])["true"] == "True"
+
+
+def test_zero_has_no_sign():
+    assert key("-0") == key("-0.0") == key("0.0") == "0"
+    assert aliases(["0", "2"])["-0.0"] == "0"

@@ -275,7 +275,8 @@ def test_digits_of_a_text_file_keep_their_zeros_for_a_pattern(tmp_path):
 
 
 def test_zones_of_data_frames_are_kept():
-    pandas = pytest.importorskip("pandas")
+    import pandas
+
     for zone in ("Europe/Paris", "UTC"):
         series = pandas.Series(pandas.to_datetime(DATES)).dt.tz_localize(zone)
         frame = read((pandas.DataFrame({"a": series}), np.arange(N))).frame

@@ -112,3 +112,37 @@ def test_large_integers_match_the_categories_of_older_schemas():
         assert conform(pl.DataFrame([values]), [column], ())["id"].to_list() == [
             *["1.152921504606847e+18"] * 2, "3", "4",
         ]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_categories_of_single_precision_have_its_digits(dtype):
+    values = np.array([0.1, 0.25, 0.7, 3.0, 0.1], dtype=dtype)
+    columns, _ = fit({"c": values}, columns={"c": "categorical"})
+    strings = ["0.1", "0.25", "0.7", "3", "0.1"]
+    if dtype == np.float16:
+        strings = [
+            str(float(np.float32(value))) if value != 3 else "3" for value in values.astype(np.float32)
+        ]
+        strings = [
+            one if one in ("3", "0.25") else str(np.float32(value))
+            for one, value in zip(strings, values, strict=True)
+        ]
+    assert set(columns[0].categories) == set(strings)
+    of_strings, of_numbers = (
+        encode(conform(pl.DataFrame({"c": one}), columns, MISSING), columns) for one in (strings, values)
+    )
+    assert of_strings.tolist() == of_numbers.tolist()
+    assert of_numbers.min() >= 0
+
+
+def test_older_categories_of_single_precision_are_found():
+    older = [Column("c", "categorical", ("0.10000000149011612", "0.25"))]
+    values = pl.DataFrame({"c": np.array([0.1, 0.25], dtype=np.float32)})
+    assert encode(conform(values, older, MISSING), older).tolist() == [[0.0], [1.0]]
+
+
+def test_zero_with_a_sign_is_zero():
+    columns, _ = fit({"c": [-0.0, 0.0, 1.0]}, columns={"c": "categorical"})
+    assert columns[0].categories == ("0", "1")
+    found = encode(conform(pl.DataFrame({"c": ["-0.0", "-0", "0", "1"]}), columns, MISSING), columns)
+    assert found.tolist() == [[0.0], [0.0], [0.0], [1.0]]

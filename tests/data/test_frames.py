@@ -2,17 +2,17 @@ import datetime as dt
 import decimal
 
 import numpy as np
+import pandas
 import polars as pl
+import pyarrow
 import pytest
 import torch
 
+from descend.data.arrays import as_targets
 from descend.data.columns import infer
 from descend.data.frames import as_frame, frame_of_array, is_frame, take
 from descend.data.settings import DataSettings
 from descend.errors import DataError
-
-pandas = pytest.importorskip("pandas")
-pyarrow = pytest.importorskip("pyarrow")
 
 DAYS = [dt.datetime(2024, 1, day) for day in (1, 2, 3)]
 
@@ -176,7 +176,8 @@ def test_arrays_that_are_not_tables_are_refused(data, message):
 
 
 def test_sparse_matrices_are_refused_with_advice():
-    sparse = pytest.importorskip("scipy.sparse")
+    from scipy import sparse
+
     with pytest.raises(DataError, match="toarray"):
         frame_of_array(sparse.eye(3).tocsr())
 
@@ -259,3 +260,47 @@ def test_integers_in_records_stay_integers():
     assert as_frame([{"n": 1}, {"n": 2}])["n"].dtype == pl.Int64
     assert as_frame([{"n": 1}, {"n": None}])["n"].to_list() == [1, None]
     assert as_frame([{"n": 1}, {"n": 0.5}])["n"].dtype == pl.Float64
+
+
+LARGE = 2**60
+NULLABLE = [LARGE + 1, None, LARGE + 3]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pandas.array(NULLABLE, dtype="Int64"),
+        pandas.Series(NULLABLE, dtype="Int64"),
+        pandas.array(NULLABLE, dtype="int64[pyarrow]"),
+        pyarrow.array(NULLABLE),
+        pyarrow.chunked_array([NULLABLE[:2], NULLABLE[2:]]),
+        pl.Series(NULLABLE),
+    ],
+)
+def test_integers_with_missing_values_in_arrays_of_other_libraries_are_not_merged(values):
+    assert as_frame({"id": values})["id"].to_list() == NULLABLE
+    targets, _ = as_targets(values)
+    assert targets.tolist() == NULLABLE
+
+
+@pytest.mark.parametrize(
+    ("values", "plain"),
+    [
+        (pandas.array([True, None], dtype="boolean"), [True, None]),
+        (pyarrow.array([True, None]), [True, None]),
+        (pandas.array(["a", None], dtype="string"), ["a", None]),
+        (pandas.array([1.5, None], dtype="Float64"), [1.5, None]),
+        (pandas.Categorical(["b", None]), ["b", None]),
+    ],
+)
+def test_arrays_of_other_libraries_keep_missing_values(values, plain):
+    assert as_frame({"a": values})["a"].to_list() == plain
+    assert as_targets(values)[0].tolist() == plain
+
+
+@pytest.mark.parametrize("wrap", [pandas.Series, lambda values: values])
+def test_an_ordered_categorical_in_a_dictionary_keeps_its_order(wrap):
+    values = wrap(pandas.Categorical(["S", "L", None], categories=["S", "M", "L"], ordered=True))
+    series = as_frame({"size": values})["size"]
+    assert series.dtype == pl.Enum(["S", "M", "L"])
+    assert series.to_list() == ["S", "L", None]

@@ -165,18 +165,31 @@ for seed in range(int(sys.argv[2]), int(sys.argv[3])):
 """
 
 
+def categories_of_pandas(ending):
+    """Return a file with ordered categories, which pyarrow reads too."""
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    sizes = pandas.Categorical(["low", "mid", "high"] * 10, ["low", "mid", "high"], ordered=True)
+    frame = pandas.DataFrame({"a": np.arange(30.0) ** 2, "c": sizes, "y": np.arange(30.0)})
+    buffer = io.BytesIO()
+    (frame.to_parquet if ending == "parquet" else frame.to_feather)(buffer)
+    return buffer.getvalue()
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("categories", [False, True])
 @pytest.mark.parametrize("ending", ["parquet", "arrow"])
-def test_damaged_binary_tables(tmp_path, ending):
-    """In a subprocess: about one file in a thousand makes polars request exabytes of memory, which aborts the process."""
+def test_damaged_binary_tables(tmp_path, ending, categories):
+    """In a subprocess: about one Parquet file in 3,000 makes polars request exabytes of memory, which aborts the process."""
     path = tmp_path / f"data.{ending}"
     start, end = 0, 10 * int(os.environ.get("FUZZ_EXAMPLES", "40"))
     while start < end:
-        path.write_bytes(FILES[ending])
+        path.write_bytes(categories_of_pandas(ending) if categories else FILES[ending])
         child = [sys.executable, "-c", DAMAGE, str(path), str(start), str(end)]
         result = subprocess.run(child, capture_output=True, text=True, check=False)
         if result.returncode == 0:
             return
+        assert ending == "parquet"
         assert "memory allocation of" in result.stderr, result.stderr[-3000:]
         start = int(result.stdout.split()[-1]) + 1
 
@@ -256,7 +269,8 @@ def test_random_polars_frames(columns):
 @fuzz
 @given(columns=frames())
 def test_random_pandas_frames(columns):
-    pandas = pytest.importorskip("pandas")
+    import pandas
+
     frame = pandas.DataFrame(columns)
     attempt(frame, target="y")
     attempt(frame.convert_dtypes(), target="y")

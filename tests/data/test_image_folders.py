@@ -144,11 +144,11 @@ def test_folders_without_images_by_class_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"one subfolder of images per class.*got an empty folder"):
         read_image_folder(tmp_path)
     save(tmp_path / "a.png")
-    with pytest.raises(DataError, match=r"got 'a\.png'"):
+    with pytest.raises(DataError, match=r"got 'a\.png'; the folder above, .* may be meant"):
         read_image_folder(tmp_path)
     classes(tmp_path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="the folders 'empty' contain no images"):
+    with pytest.raises(DataError, match="the folder 'empty' contains no images"):
         read_image_folder(tmp_path)
     with pytest.raises(DataError, match="contains no images"):
         read_image_folder(tmp_path / "empty", predicting=True)

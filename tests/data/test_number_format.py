@@ -170,3 +170,65 @@ def test_numbers_with_the_other_mark_are_noticed():
     assert written_otherwise(column("1,5", "2,25"), "point")
     assert not written_otherwise(column("1,500"), "point")
     assert not written_otherwise(column("a", "b"), "point")
+
+
+@pytest.mark.parametrize(
+    ("cell", "mark", "number"),
+    [
+        ("78,-", "comma", 78),
+        ("78,-", "point", 78),
+        ("32.–", "point", 32),
+        ("32.--", "point", 32),
+        ("1.250,- €", "comma", 1250),
+        ("-78,-", "comma", -78),
+        ("78-", "point", -78),
+        ("78.5-", "point", -78.5),
+    ],
+)
+def test_a_dash_in_place_of_cents_is_no_sign(cell, mark, number):
+    assert parse(column(cell), mark)[0].to_list() == [number]
+
+
+@pytest.mark.parametrize("zero", [0x660, 0x6F0, 0x966, 0xFF10])
+def test_digits_of_other_scripts(zero):
+    translated = str.maketrans({str(digit): chr(zero + digit) for digit in range(10)})
+    numbers = [0, 7, 1234567890, -35]
+    cells = column(*(str(number).translate(translated) for number in numbers))
+    assert parse(cells)[0].to_list() == numbers
+    assert integers(cells).to_list() == numbers
+    assert parse(column("١٬٢٣٤٫٥"))[0].to_list() == [1234.5]
+
+
+def test_phone_numbers_are_codes():
+    assert has_codes(column("+4930123", "004930", "0301"))
+    assert not has_codes(column("+4930", "+41"))
+
+
+THOUSANDS = ["1.250", "2.375", "8.001", "3.553", "4.910"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "other", "refused"),
+    [
+        ([*THOUSANDS, "950"], "0.5", True),
+        ([*THOUSANDS, "950"], "2,5", False),
+        ([one.replace(".", ",") for one in [*THOUSANDS, "950"]], "2,5", True),
+        ([one.replace(".", ",") for one in [*THOUSANDS, "950"]], "0.5", False),
+        ([*THOUSANDS, "1250"], "0.5", False),
+        (THOUSANDS, "0.5", False),
+        ([*THOUSANDS[:4], "2"], "0.5", False),
+        ([*THOUSANDS, "1.25", "2"], "0.5", False),
+    ],
+)
+def test_thousands_next_to_decimals_with_the_same_mark_are_refused(cells, other, refused):
+    columns = [column(*cells, name="a"), column(other, name="b")]
+    mark = "comma" if "," in other else "point"
+    if not refused:
+        assert find_decimal(columns) == mark
+        return
+    message = (
+        rf"'a' \('1.250', '2.375', .*looks like separators of thousands, but column 'b' \('{other}'\) has decimal {mark}s; "
+        rf"if 1.250 is 1.25: {{'data.decimal': '{mark}'}}; if it is 1250, write"
+    )
+    with pytest.raises(DataError, match=message):
+        find_decimal(columns)

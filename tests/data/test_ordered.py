@@ -114,7 +114,8 @@ def test_a_category_may_look_like_a_missing_value():
 def test_categories_of_other_types():
     assert enum_of("n", [3, None, 1], [3, 1]).to_list() == ["3", None, "1"]
     assert enum_of("n", [1.5, 2.0], [1.5, 2.0]).to_list() == ["1.5", "2"]
-    pandas = pytest.importorskip("pandas")
+    import pandas
+
     cut = pandas.DataFrame({"size": pandas.cut(np.arange(60), 3), "y": TARGETS})
     (column,) = prepare(read(cut, target="y")).schema.columns
     assert column.ordered
@@ -131,3 +132,25 @@ def test_exports_use_the_order(tmp_path):
     (found,) = onnxruntime.InferenceSession(tmp_path / "a.onnx").run(None, {"size": sizes})
     assert np.allclose(found, expected, rtol=1e-5, atol=1e-6)
     assert len(set(expected[:3].tolist())) == 3
+
+
+@pytest.mark.parametrize(
+    ("series", "order"),
+    [
+        (pl.Series("a", [True, False]), ("False", "True")),
+        (pl.Series("a", ["true", "FALSE"]), ("False", "True")),
+        (pl.Series("a", ["2.0", "1.0"]), ("1", "2")),
+        (pl.Series("a", [2.0, 1.0]), ("1", "2")),
+    ],
+)
+def test_ordered_categories_in_another_form(series, order):
+    assert ordered_strings(series, order, ()).to_list() == [order[1], order[0]]
+
+
+def test_a_string_for_missing_values_in_the_order_is_a_category_in_a_file(tmp_path):
+    frame = pl.DataFrame({"size": [["NA", "S", "M"][at % 3] for at in range(60)], "y": TARGETS})
+    frame.write_csv(tmp_path / "a.csv")
+    settings = DataSettings(columns={"size": ("NA", "S", "M")})
+    for data in (frame, tmp_path / "a.csv"):
+        column = prepare(read(data, target="y", settings=settings), settings).schema.columns[0]
+        assert (column.categories, column.missing) == (("NA", "S", "M"), 0)

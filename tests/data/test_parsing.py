@@ -45,7 +45,7 @@ def test_strings_are_stripped_and_those_for_missing_values_are_nulls():
 
 
 @pytest.mark.parametrize(
-    "raw", [pl.Series("a", [[1], [2]]), pl.Series("a", [{"b": 1}]), pl.Series("a", [b"x"])]
+    "raw", [pl.Series("a", [[1], [2]]), pl.Series("a", [{"b": 1}]), pl.Series("a", [b"\xff\x00"])]
 )
 def test_nested_and_binary_columns_are_refused_by_name(raw):
     with pytest.raises(DataError, match="'a'"):
@@ -142,3 +142,9 @@ def test_huge_integers_are_refused_or_shortened():
 def test_a_list_in_a_cell_is_refused_with_its_row():
     with pytest.raises(DataError, match=r"row 1 holds a list"):
         series_of("a", [1, [2]])
+
+
+def test_bytes_that_are_text_are_strings():
+    assert tidy(pl.Series("a", [b" x", "é".encode(), None]), MISSING).to_list() == ["x", "é", None]
+    with pytest.raises(DataError, match="got Binary"):
+        tidy(pl.Series("a", [b"\xff\xfe"]), MISSING)

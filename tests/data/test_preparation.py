@@ -114,6 +114,14 @@ def test_the_median_replaces_missing_values_and_weights_are_equivalent_to_repeti
         np.testing.assert_allclose([result.mean, result.scale], [expected.mean, expected.scale], rtol=1e-12)
 
 
+@pytest.mark.parametrize("scale", [1e-320, 1e-60, 1e60, 1e300])
+def test_weights_outside_the_range_of_float32_keep_their_ratios(scale):
+    weights = np.tile([1.0, 2.0, 4.0], 20)
+    prepared = prepare(read((RANDOM.normal(size=(60, 2)), np.arange(60) % 2), weights=weights * scale))
+    for part in (prepared.train, prepared.validation, prepared.test):
+        np.testing.assert_allclose(part.weights.numpy(), weights[part.rows] / 4, rtol=2e-3)
+
+
 def test_weights_stay_with_their_rows():
     weights = RANDOM.random(60) + 0.1
     prepared = prepare(read((RANDOM.normal(size=(60, 2)), np.arange(60) % 2), weights=weights))
@@ -314,3 +322,25 @@ def test_numbers_too_far_from_the_training_rows_are_refused():
         prepared.schema.matrix(values)
     with pytest.raises(DataError, match=r"'x1'.*row 50"):
         prepared.schema.matrix(source)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (["2", "NULL"] * 10, "rows 1, 3, .* hold 'NULL'"),
+        (["2", "2,5"] * 10, "rows 1, 3, .* hold '2,5'"),
+        ([1.0, None] * 10, "rows 1, 3, .* hold (nan|None)"),
+        ([1.0, -1.0] * 10, r"rows 1, 3, .* hold -1\.0"),
+    ],
+)
+def test_unsuitable_weights_are_shown(weights, message):
+    frame = pl.DataFrame({"x": np.arange(20.0), "w": weights, "y": np.arange(20.0)})
+    with pytest.raises(DataError, match=message):
+        prepare(read(frame, target="y", settings=DataSettings(weights="w")))
+
+
+def test_weights_written_as_strings_are_numbers():
+    frame = pl.DataFrame({"x": np.arange(20.0) ** 2, "w": ["$2", " 3 "] * 10, "y": np.arange(20.0)})
+    prepared = prepare(read(frame, target="y", settings=DataSettings(weights="w")))
+    assert prepared.train.weights is not None
+    assert prepared.train.weights.tolist() == [2.0 + row % 2 for row in prepared.train.rows.tolist()]

@@ -3,6 +3,7 @@ import json
 from typing import Any
 
 import numpy as np
+import pandas
 import polars as pl
 import pytest
 import torch
@@ -13,8 +14,6 @@ from descend.data.schema import Schema
 from descend.data.settings import DataSettings
 from descend.data.sources import read
 from descend.errors import DataError, RunError
-
-pandas = pytest.importorskip("pandas")
 
 N = 60
 MIXED: dict[str, list[Any]] = {

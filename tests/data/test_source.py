@@ -117,8 +117,8 @@ def test_joined_columns_are_found_by_name_and_widened():
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        (from_arrays(np.zeros((2, 1)), [1, 2]), "lack the columns 'x1'"),
-        (from_arrays(np.zeros((2, 3, 3)), [1, 2]), "of kind tensor"),
+        (from_arrays(np.zeros((2, 1)), [1, 2]), "lack the column 'x1', which the training data have"),
+        (from_arrays(np.zeros((2, 3, 3)), [1, 2]), "of the kind tensor, but"),
         (from_arrays(np.zeros((2, 2)), np.zeros((2, 3))), "number of targets"),
         (from_arrays(np.zeros((2, 2)), None), "has targets"),
         (from_arrays(pl.DataFrame({"x0": [b"a", b"b"], "x1": [1, 2]}), [1, 2]), "different types"),

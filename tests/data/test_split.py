@@ -70,7 +70,10 @@ def test_tiny_data_fill_every_part(n):
 
 
 def test_too_few_rows_are_refused():
-    with pytest.raises(DataError, match="2 rows are too few for a training and a validation and a test part"):
+    with pytest.raises(
+        DataError,
+        match=r"2 rows are too few for training, validation and test parts; add rows, or omit a part: ",
+    ):
         split(2, None, task="regression", validation=0.1, test=0.1)
     assert len(split(2, None, task="regression", validation=0.0, test=0.5).test) == 1
 

@@ -243,3 +243,17 @@ def test_the_format_of_a_file_without_a_suffix_is_found_by_its_content(tmp_path)
     assert table(tmp_path, "a,b\n1,2\n", "data").rows() == [(1, 2)]
     pl.DataFrame({"a": [1, 2]}).write_parquet(tmp_path / "table")
     assert read_table(tmp_path / "table")[0]["a"].to_list() == [1, 2]
+
+
+def test_lines_before_the_header_are_named(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("Report 2020\na,b\n1,2\n3,4\n")
+    with pytest.raises(
+        DataError,
+        match=r"the header has 1 field, line 2 has 2.*remove the lines before the header, if line 1",
+    ):
+        read_table(path)
+    path.write_text("a,b\n1,2\n3,4,5\n")
+    with pytest.raises(DataError, match=r"line 3 has 3.*check for separators inside values") as caught:
+        read_table(path)
+    assert "before the header" not in str(caught.value)

@@ -78,7 +78,8 @@ def test_reasons_are_given_with_the_alternative():
         (["1", "b", "2"] * 2, "regression", "needs numbers, but rows 1, 4 hold 'b'"),
         ([*map(str, range(40)), "many"], "auto", "contains numbers, but row 40 holds 'many'"),
         (np.array([["a", "b"], ["c", "d"]]), "auto", "specify one target"),
-        ([1e300, 2.0, 3.0], "regression", "beyond 1e150"),
+        ([1e300, 2.0, 3.0], "regression", "beyond 1e[+]37"),
+        ([10**40, 2 * 10**40, 0], "regression", "divide all targets by a constant"),
     ],
 )
 def test_unsuitable_targets_are_refused(targets, declared, message):
@@ -144,3 +145,14 @@ def test_large_decimal_numbers_are_integers():
 def test_missing_targets_name_the_strings_that_stand_for_them():
     with pytest.raises(DataError, match=r"row 1 has no value \(a remark\); each row needs a target"):
         check_targets(np.array(["a", None], dtype=object), ("region",), absent="a remark")
+
+
+@pytest.mark.parametrize("base", [2**60, 10**40])
+def test_strings_of_large_integers_are_not_merged(base):
+    assert infer([str(base + at % 8) for at in range(ROWS)]) == "multiclass"
+    for targets in ([base + at for at in range(ROWS)], [str(base + at) for at in range(ROWS)]):
+        objects = np.array(targets, dtype=object)
+        with pytest.raises(
+            DataError, match=f"different targets from {base} to {base + ROWS - 1} would be equal"
+        ):
+            infer(objects)

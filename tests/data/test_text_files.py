@@ -78,3 +78,25 @@ def test_records_have_the_lines_at_which_they_are_written(rows):
     widths, lines = records(buffer.getvalue().encode(), ",")
     assert lines == expected
     assert widths == [2] * len(rows)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["a,b\n\r1,2\n\r3,4\n\r", "a,b\r1,2\n3,4\n", "a,b\r\n1,2\r3,4\r\n", "a,b\r\r\n1,2\r\r\n3,4\r\r\n"],
+)
+def test_mixed_ends_of_lines_lose_no_row(tmp_path, content):
+    assert read_table(written(tmp_path, content)).frame.to_dict(as_series=False) == TABLE
+
+
+def test_a_carriage_return_within_quotes_stays(tmp_path):
+    frame = read_table(written(tmp_path, 'a,b\n"x\ry",2\nz,4\n')).frame
+    assert frame["a"].to_list() == ["x\ry", "z"]
+
+
+@pytest.mark.parametrize("before", ["   \n", ",,\n", "\n,\n\n", "\ufeff;;\n", '"",""\n', "# note\n,\n"])
+def test_lines_without_a_field_before_the_header_are_skipped(tmp_path, before):
+    path = written(tmp_path, f"{before}a,b\n1,2\n3,4\n")
+    table = read_table(path)
+    assert table.frame.to_dict(as_series=False) == TABLE
+    lines = before.count("\n")
+    assert line_numbers(path) == [lines + 2, lines + 3]

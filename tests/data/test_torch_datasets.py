@@ -13,13 +13,13 @@ class Items(Dataset):
     """Dataset that counts how often items are loaded."""
 
     def __init__(self, items):
-        self.items, self.asked = items, 0
+        self.items, self.requested = items, 0
 
     def __len__(self):
         return len(self.items)
 
     def __getitem__(self, row):
-        self.asked += 1
+        self.requested += 1
         item = self.items[row]
         return item() if callable(item) else item
 
@@ -46,7 +46,7 @@ def test_stored_targets_need_no_pass_over_the_items():
     data = labelled()
     data.targets = ["a", "b"] * 20
     read(data)
-    assert data.asked < 5
+    assert data.requested < 5
 
 
 def test_an_attribute_that_holds_something_else_is_not_trusted():
@@ -98,7 +98,7 @@ class Stream(IterableDataset):
         (Stream(), "map-style"),
         (Items([]), "no rows"),
         (Items([torch.zeros(2)] * 4), r"item 0 .* a pair \(input, target\)"),
-        (Items([("text", 0)] * 4), "got str"),
+        (Items([("text", 0)] * 4), "got the string 'text'"),
         (Items([(torch.zeros(2), 0), lambda: 1 / 0]), "item 1 of the dataset failed with ZeroDivisionError"),
         (Items([({"a": 1}, 0)] * 4), "numbers|array of numbers"),
     ],

@@ -136,7 +136,8 @@ class TestReading:
         assert "a.xlsx" in str(caught.value)
 
     def test_a_workbook_of_another_writer(self, tmp_path):
-        pandas = pytest.importorskip("pandas")
+        import pandas
+
         pytest.importorskip("openpyxl")
         days = [dt.datetime(2026, 1, day, 6) for day in (1, 2, 3)]
         frame = pandas.DataFrame(

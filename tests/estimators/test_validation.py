@@ -1,10 +1,10 @@
 import numpy as np
+import pandas as pd
 import pytest
 
+import descend
 from descend.errors import DataError
 from descend.estimators.validation import validate_labels, validate_numbers, validate_weights
-
-pd = pytest.importorskip("pandas")
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,21 @@ def test_masks_are_missing_values():
         validate_weights(np.ma.array([1.0, 1.0, 1.0], mask=mask), np.zeros((3, 1)), np.zeros(3))
     with pytest.raises(ValueError, match="NaN"):
         validate_numbers(None, np.ma.array([1.0, 2.0, 3.0], mask=mask))
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        [[2**60 + at % 8, at * 0.5] for at in range(40)],
+        np.array([[2**60 + at % 8, at * 0.5] for at in range(40)], dtype=object),
+    ],
+)
+def test_large_integers_among_numbers_are_not_merged(inputs):
+    with pytest.raises(DataError, match=f"different integers from {2**60} to {2**60 + 7} would be equal"):
+        descend.Regressor(max_epochs=1).fit(inputs, np.arange(40.0))
+
+
+def test_lists_of_labels_are_refused_with_the_remedy() -> None:
+    for targets in ([["a"], ["a", "b"]], pd.Series([["a"], ["a", "b"]]), [{"a"}, {"b"}]):
+        with pytest.raises(ValueError, match=r"MultiLabelBinarizer\(\).fit_transform\(y\)"):
+            descend.Classifier().fit(np.zeros((2, 1)), targets)

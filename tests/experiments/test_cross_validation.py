@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_diabetes, load_iris
-from sklearn.metrics import accuracy_score, r2_score
+from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, r2_score
 from tests.support.examples import examples
 
 from descend import TrainingData, cross_validate
@@ -74,6 +74,80 @@ def test_regression():
     ]
     assert result.metric == "r2"
     assert result.scores[0] == pytest.approx(own, rel=1e-4)
+
+
+def held_out(result, truth):
+    return [
+        (truth[result.folds[0] == fold], result.predictions[0][result.folds[0] == fold]) for fold in range(3)
+    ]
+
+
+def test_the_metric_is_chosen():
+    """By name, in either direction, with the values of scikit-learn on the held-out rows."""
+    by_error = cross_validate("diabetes", SMALL, folds=3, metric="mae")
+    own = [mean_absolute_error(*each) for each in held_out(by_error, load_diabetes().target)]
+    assert (by_error.metric, by_error.better) == ("mae", "lower")
+    assert by_error.scores[0] == pytest.approx(own, rel=1e-4)
+    names = load_iris().target_names[load_iris().target]
+    by_f1 = cross_validate("iris", SMALL, folds=3, metric="f1_macro")
+    own = [f1_score(*each, average="macro") for each in held_out(by_f1, names)]
+    assert (by_f1.metric, by_f1.better) == ("f1_macro", "higher")
+    assert by_f1.scores[0] == pytest.approx(own, rel=1e-6)
+    assert cross_validate("iris", SMALL, folds=3, metric="loss").better == "lower"
+
+
+def test_the_metric_may_be_a_function():
+    def hits(y_true, y_pred):
+        return int((y_true == y_pred).sum())
+
+    result = cross_validate("iris", SMALL, folds=3, metric={"function": hits, "better": "higher"})
+    names = load_iris().target_names[load_iris().target]
+    assert result.scores[0] == [int((y == p).sum()) for y, p in held_out(result, names)]
+    assert (result.metric, result.better) == ("hits", "higher")
+    path = "sklearn.metrics.hamming_loss"
+    by_path = cross_validate("iris", SMALL, folds=3, metric=path, allow_imports=True)
+    assert by_path.better == "lower"
+    assert by_path.scores[0] == pytest.approx([1 - hits / 50 for hits in result.scores[0]])
+    with pytest.raises(UserError, match="allow_imports=True"):
+        cross_validate("iris", SMALL, folds=3, metric=path)
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        ("f2", "unknown metric 'f2' for regression"),
+        ("accuracy", "no metric 'accuracy' for regression"),
+        ("objective", "the objective depends on the recipe"),
+        ("r2", "r2 is undefined on every fold: there is one row; use another metric, or fewer folds"),
+    ],
+)
+def test_a_metric_that_does_not_fit_is_refused_before_training(metric, message, monkeypatch):
+    monkeypatch.setattr(cross_validation, "train_many", None)
+    x = np.arange(6.0)[:, None]
+    with pytest.raises(UserError, match=message):
+        cross_validate((x, x[:, 0] + 0.5), {**SMALL, "data": {"validation": 0}}, folds=6, metric=metric)
+
+
+@pytest.mark.filterwarnings(
+    "ignore:The least populated class"
+)  # a warning of scikit-learn, which divides the rows
+def test_a_fold_on_which_the_metric_is_undefined_has_no_score():
+    """The one row of the second class is held out in one fold of three, and the AUC needs both classes."""
+    x = np.random.default_rng(0).normal(size=(12, 2))
+    y = np.array([0] * 11 + [1])
+    recipe = {**SMALL, "data": {"validation": 0}, "stop": {"max_epochs": 1}}
+    result = cross_validate((x, y), recipe, folds=3, metric="roc_auc")
+    assert sum(score is None for score in result.scores[0]) == 2
+    assert result.mean == result.valid_scores[0]
+    assert result.standard_error is None
+
+
+def test_leave_one_out_uses_the_root_mean_squared_error():
+    x = np.arange(6.0)[:, None]
+    result = cross_validate((x, x[:, 0] + 0.5), {**SMALL, "data": {"validation": 0}}, folds=6)
+    assert result.metric == "rmse"
+    errors = np.abs(result.predictions[0] - (x[:, 0] + 0.5))
+    assert [result.scores[0][fold] for fold in result.folds[0]] == pytest.approx(errors, rel=1e-4)
 
 
 def test_several_targets():

@@ -258,7 +258,7 @@ class TestRefusals:
         if name == "AdaptiveLogSoftmaxWithLoss":
             return  # it has settings without defaults, and is refused for that
         with pytest.raises(
-            RecipeError, match=r"cannot be used: it.*; use loss.name = '|its targets are lists"
+            RecipeError, match=r"cannot be used: it.*; use \{'loss.name': '|its targets are lists"
         ):
             trained(data, f"torch.nn.{name}")
 
@@ -267,7 +267,7 @@ class TestRefusals:
     def test_functions_train_or_are_refused(self, function: str, data: str) -> None:
         known = CONVENTIONS[_FUNCTIONS[function]]
         if data not in known.tasks and known.target_space != "raw":  # targets of counts are numbers
-            with pytest.raises(RecipeError, match=r"cannot be used: .*; use loss.name = '"):
+            with pytest.raises(RecipeError, match=r"cannot be used: .*; use \{'loss.name': '"):
                 trained(data, f"torch.nn.functional.{function}")
 
     def test_negative_counts(self) -> None:

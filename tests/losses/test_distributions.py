@@ -191,8 +191,11 @@ class TestDistributions:
         outputs = torch.tensor([[0.3, -1.0, 0.2, 0.9]])
         for name, loss in (("gaussian_mean", Gaussian()), ("negative_binomial_mean", NegativeBinomial())):
             torch.testing.assert_close(OUTPUTS[name]()(outputs), loss.distribution(outputs)["mean"].values)
-        middle = MiddleQuantile(levels=(0.9, 0.45))(outputs)
-        assert torch.equal(middle, outputs[:, 2:])
+        levels = (0.9, 0.45)
+        middle = MiddleQuantile(levels=levels)(outputs)
+        expected = torch.tensor([[0.2, -1.0]])  # the lower one of (0.3, 0.2) and of (-1.0, 0.9)
+        assert torch.equal(middle, expected)
+        assert torch.equal(middle, Quantile(level=levels).distribution(outputs)["quantile_0.45"].values)
 
 
 class TestEnsembles:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import torch
 from sklearn import metrics as reference
 
 from descend.errors import UserError
-from descend.metrics import declare, own_metric
+from descend.metrics import declare, own_metric, undefined_reason
 
 Array = np.ndarray[Any, Any]
 
@@ -139,7 +141,7 @@ def test_errors_name_the_metric_and_the_shapes() -> None:
     with pytest.raises(UserError, match=r"returned an array of shape \(2,\) instead of one number"):
         several(torch.zeros(2), torch.zeros(2))
     text = own_metric(lambda y, p: "good", "regression", name="mine", better="lower")
-    with pytest.raises(UserError, match="returned a str instead of one number"):
+    with pytest.raises(UserError, match="returned the string 'good' instead of one number"):
         text(torch.zeros(2), torch.zeros(2))
 
 
@@ -149,3 +151,41 @@ def test_weights_that_it_does_not_take_are_refused() -> None:
         UserError, match="the rows have weights, but the metric '_score' takes no sample_weight"
     ):
         metric(torch.tensor([0, 1]), torch.tensor([0, 1]), torch.ones(2))
+
+
+def test_a_metric_that_changes_its_arguments_does_not_change_the_rows() -> None:
+    def destructive(y_true: Any, y_pred: Any) -> float:
+        y_true[:] = 0
+        y_pred[:] = 0
+        return 1.0
+
+    y, p = torch.tensor([0, 2, 1]), torch.tensor([1, 2, 1])
+    metric = own_metric(destructive, "multiclass", better="higher", takes="classes")
+    assert metric(p, y).item() == 1.0
+    assert (y.tolist(), p.tolist()) == ([0, 2, 1], [1, 2, 1])
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, np.float32("inf"), torch.tensor(math.inf)])
+def test_an_infinite_value_is_undefined(value: Any) -> None:
+    metric = own_metric(lambda y_true, y_pred: value, "binary", name="mine", better="lower")
+    assert metric(torch.tensor([1, 0]), torch.tensor([1, 0])).isnan()
+
+
+def test_a_metric_that_is_infinite_for_perfect_predictions_can_be_monitored() -> None:
+    """The peak signal-to-noise ratio has no finite value without noise."""
+
+    def psnr(y_true: Any, y_pred: Any) -> float:
+        error = float(np.square(y_true - y_pred).mean())
+        return math.inf if error == 0 else -10 * math.log10(error)
+
+    metric = own_metric(psnr, "regression", better="higher")
+    y = torch.tensor([[0.0], [1.0]])
+    assert undefined_reason(metric, "regression", y) is None
+    assert metric(y + 0.1, y).item() == pytest.approx(20.0, abs=1e-5)
+
+
+def test_a_partial_function_has_the_name_and_the_conventions_of_its_function() -> None:
+    metric = own_metric(functools.partial(reference.f1_score, average="macro"), "multiclass")
+    assert (metric.name, metric.better, metric.takes) == ("f1_score", "higher", "classes")
+    y, p = torch.tensor([0, 1, 2]), torch.tensor([0, 1, 1])
+    assert metric(p, y).item() == pytest.approx(reference.f1_score(y, p, average="macro"))

@@ -72,7 +72,7 @@ def test_the_gradient_below_sign_is_zero():
 
 
 def test_a_constructor_that_does_not_return_a_module_is_rejected():
-    with pytest.raises(UserError, match=r"expected a constructor of a torch\.nn\.Module, .* returned a int"):
+    with pytest.raises(UserError, match=r"expected a constructor of a torch\.nn\.Module, .* returned an int"):
         activation(lambda: 3)
 
 

@@ -20,7 +20,7 @@ class Plain(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr})
 
     @torch.no_grad()
-    def step(self) -> None:  # type: ignore[override]
+    def step(self) -> None:  # type: ignore[override]  # as people write it
         for group in self.param_groups:
             for p in group["params"]:
                 p -= group["lr"] * p.grad
@@ -48,7 +48,7 @@ class ReturnsNothing(Plain):
 class ReturnsANumber(ReturnsNothing):
     """The loss is not that of the closure."""
 
-    def step(self, closure: Any = None) -> float:  # type: ignore[override]
+    def step(self, closure: Any = None) -> float:  # type: ignore[override]  # as people write it
         super().step(closure)
         return 17.0
 
@@ -66,7 +66,7 @@ class NoLearningRate(torch.optim.Optimizer):
     def __init__(self, params: Any, eta: float = 0.01) -> None:
         super().__init__(params, {"eta": eta})
 
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # as people write it  # type: ignore[override]
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # as people write it
         closure()
 
 
@@ -113,9 +113,59 @@ def test_trying_a_step_changes_nothing() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+class SharpnessAware(torch.optim.Optimizer):
+    """Two gradients per step, and an optimizer within: attributes that ``copy.deepcopy`` of an optimizer leaves out."""
+
+    def __init__(self, params: Any, lr: float = 0.01, rho: float = 0.05) -> None:
+        super().__init__(params, {"lr": lr, "rho": rho})
+        self.base = torch.optim.SGD(self.param_groups, lr=lr)
+
+    def step(self, closure: Any) -> Any:  # type: ignore[override]  # as people write it
+        loss = closure()
+        shifts = [(p, group["rho"] * p.grad) for group in self.param_groups for p in group["params"]]
+        with torch.no_grad():
+            for p, shift in shifts:
+                p += shift
+        closure()
+        with torch.no_grad():
+            for p, shift in shifts:
+                p -= shift
+        self.base.step()
+        return loss
+
+
+def test_an_optimizer_with_attributes_of_its_own_takes_its_steps(rows: Any) -> None:
+    """Foret et al. 2021: of (w - 1)^2 / 2 at 3 the gradient is 2, and at 3 + 0.1 it is 2.1."""
+    w = torch.nn.Parameter(torch.tensor([3.0]))
+    optimizer = SharpnessAware([w], lr=0.5)
+    assert closure_use(optimizer) == "evaluates"
+    assert w.item() == 3.0
+
+    def closure() -> torch.Tensor:
+        w.grad = w.detach() - 1.0
+        return (w.detach() - 1.0).square().sum() / 2
+
+    assert foreign_step(optimizer)(closure).item() == 2.0
+    assert w.item() == pytest.approx(3.0 - 0.5 * 2.1)
+    assert (
+        descend.train(
+            rows, {"optimizer": {"name": SharpnessAware, "lr": 1e-5}, "stop": {"max_epochs": 2}}
+        ).metrics["epochs"]
+        == 2
+    )
+
+
+class FailsWithoutClosure(Plain):
+    """A step that takes no closure, and fails for another reason."""
+
+    def step(self) -> None:  # type: ignore[override]
+        raise RuntimeError("no such kernel")
+
+
 @pytest.mark.parametrize(
     ("constructor", "message"),
     [
+        (FailsWithoutClosure, "FailsWithoutClosure: a step fails: no such kernel"),
         (Fails, "Fails: a step fails: to be written"),
         (NoLearningRate, "NoLearningRate: its parameter groups have no 'lr'"),
     ],
@@ -128,7 +178,7 @@ def test_what_cannot_step_is_refused_before_training(constructor: type, message:
 
 
 def test_pytorchs_lbfgs_needs_all_rows(rows: Any) -> None:
-    with pytest.raises(RecipeError, match=r"each step needs all rows; set data.sampling = 'full'"):
+    with pytest.raises(RecipeError, match=r"each step needs all rows; use \{'data.sampling': 'full'\}"):
         descend.train(rows, {"optimizer": "torch.optim.LBFGS"})
     recipe = {
         "optimizer": "torch.optim.LBFGS",

@@ -26,6 +26,9 @@ TORCH = {
     "adamw": "AdamW",
     "adamax": "Adamax",
     "sparse_adam": "SparseAdam",
+    "nadam": "NAdam",
+    "radam": "RAdam",
+    "adafactor": "Adafactor",
 }
 OWN = sorted(set(OPTIMIZERS) - set(TORCH))
 CLASSES = sorted(
@@ -34,6 +37,7 @@ CLASSES = sorted(
     if name[0].isupper()
     and inspect.isclass(getattr(optim, name))
     and issubclass(getattr(optim, name), torch.optim.Optimizer)
+    and name.lower() not in optim.WRAPPERS
 )
 MODEL = {"kfac", "KFAC"}
 """Optimizers with required arguments other than the parameters."""
@@ -41,7 +45,7 @@ MODEL = {"kfac", "KFAC"}
 
 def build(constructor: Callable[..., Any], parameters: Any, *arguments: Any, **settings: Any) -> Any:
     """The optimizer with its required arguments and those that are given, the learning rate among them."""
-    if "model" in inspect.signature(constructor).parameters:
+    if "likelihood" in inspect.signature(constructor).parameters:
         model = model_of(list(parameters))
         settings = {"model": model, "likelihood": "normal"} | settings
         if arguments:

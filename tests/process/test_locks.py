@@ -141,5 +141,5 @@ def test_a_recipe_of_ones_own_is_not_taken_for_a_run(tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text("[model]\n")
     with pytest.raises(RunError, match="is not empty and holds no run"):
         descend.train("iris", out=tmp_path)
-    with pytest.raises(RunError, match="it contains no run"):
+    with pytest.raises(RunError, match="is not a run folder"):
         descend.train("iris", out=tmp_path, resume=True)

@@ -215,12 +215,12 @@ class TestRefused:
             (
                 "multiclass",
                 nn.MSELoss,
-                "MSELoss cannot be used: it does not fit the task multiclass; use loss.name = 'cross_entropy'",
+                "MSELoss cannot be used: it does not fit the task multiclass; use {'loss.name': 'cross_entropy'}",
             ),
             (
                 "binary",
                 nn.MSELoss,
-                "MSELoss cannot be used: it does not fit the task binary; use loss.name = 'squared'",
+                "MSELoss cannot be used: it does not fit the task binary; use {'loss.name': 'squared'}",
             ),
             ("regression", nn.CTCLoss, "it takes sequences with their lengths"),
             ("regression", {"name": nn.MSELoss, "reduction": "none"}, "it returns a tensor of shape (2, 1)"),
@@ -378,3 +378,11 @@ def test_every_problem_is_a_recipe_error():
         build_output(complete("regression", model={"output": "softmax"}), FACTS["regression"])
     (problem,) = caught.value.problems
     assert (problem.section, problem.key) == ("model", "output")
+
+
+def test_a_loss_of_one_argument_is_refused_with_what_a_loss_is():
+    with pytest.raises(
+        RecipeError,
+        match=r"missing 1 required positional argument: 'outputs'; a loss is a function of outputs and",
+    ):
+        descend.train("iris", {"loss": lambda outputs: outputs.mean()})

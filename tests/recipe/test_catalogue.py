@@ -85,8 +85,8 @@ def value_of(entry: Entry) -> object:
         return entry.name
     if entry.key in CONDITIONS:
         return weights_are_few
-    if entry.key == "text_dimension":
-        return 8
+    if entry.key in ("text_dimension", "lookahead"):
+        return 8 if entry.key == "text_dimension" else 2
     return "*" if entry.section == "constrain" else 0.01
 
 

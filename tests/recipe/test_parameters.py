@@ -279,6 +279,6 @@ def test_an_invalid_value_of_a_table_is_named_with_its_key():
     kinds = Parameter("columns", Mapping[str, Literal["numeric", "date"] | Mapping[str, str]], {}, "data")
     assert check(kinds, {"a": "date", "b": {"kind": "date"}}) == ({"a": "date", "b": {"kind": "date"}}, None)
     assert check(kinds, {"a": "date", "b": "dat"})[1] == (
-        "'b': expected \"numeric\" or \"date\", or a table, got the string 'dat'"
+        "expected \"numeric\" or \"date\", or a table, got the string 'dat', for the key 'b'"
     )
     assert check(kinds, 5)[1] == "expected a table, got 5"

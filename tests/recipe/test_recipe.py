@@ -140,8 +140,39 @@ class TestAnyInput:
     def test_no_file(self, tmp_path):
         with pytest.raises(UserError, match="no such recipe file"):
             Recipe.load(tmp_path / "r.toml")
-        with pytest.raises(UserError, match="cannot read the recipe"):
+        with pytest.raises(UserError, match="is a folder; expected a recipe file in TOML"):
             Recipe.load(tmp_path)
+        (tmp_path / "rows.toml").write_bytes(b"\xff")
+        with pytest.raises(UserError, match=r"rows\.toml is not UTF-8 text \(byte 0\)"):
+            Recipe.load(tmp_path / "rows.toml")
+        with pytest.raises(UserError, match=r"no such recipe file: .*did you mean '.*rows\.toml'\?"):
+            Recipe.load(tmp_path / "row.toml")
+
+    @pytest.mark.parametrize(
+        ("name", "text", "words"),
+        [
+            (
+                "a.toml",
+                "[optimizer]\nname = sgd",
+                '(at line 2, column 8): name = sgd; strings need quotes: name = "sgd"',
+            ),
+            ("a.toml", "[optimizer\n", "(at line 1, column 11): [optimizer"),
+            ("a.yaml", "optimizer:\n  name: sgd", "optimizer:; a recipe is in TOML, not in YAML or JSON"),
+        ],
+    )
+    def test_a_syntax_error_shows_its_line(self, tmp_path, name, text, words):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(UserError) as caught:
+            Recipe.load(tmp_path / name)
+        assert str(caught.value).endswith(words)
+
+    def test_a_key_outside_of_its_section(self):
+        for sections in ({"lr": 0.1}, {"max_epochs": 3}):
+            (key,) = sections
+            with pytest.raises(RecipeError, match=rf"did you mean \[\w+\] {key}\?"):
+                Recipe.of(sections)
+        with pytest.raises(RecipeError, match="sections are checkpoint, constrain"):
+            Recipe.of({"zzzzzz": 1})
 
 
 class TestToml:
@@ -279,7 +310,8 @@ class TestAssignments:
         texts = ["lr", "optimizer.lr=two words", "model.hidden=" + "[" * 9000]
         with pytest.raises(RecipeError) as caught:
             Recipe().with_assignments(texts)
-        assert [problem.section for problem in caught.value.problems] == ["--set"] * 3
+        assert [problem.source[:6] for problem in caught.value.problems] == ["--set "] * 3
+        assert "--set lr: expected section.key=value" in str(caught.value)
         assert len(str(caught.value)) < 600
 
     def test_problems_name_the_option(self):

@@ -273,3 +273,15 @@ def test_metrics_of_ones_own_with_one_name_are_not_mixed_up_in_a_pack() -> None:
     ]
     runs = descend.train_many(recipes, "breast_cancer")
     assert [run.history[0]["validation"]["mine"] for run in runs] == [1.0, 2.0, 1.0]
+
+
+def test_two_metrics_of_one_name_are_refused() -> None:
+    """The records could hold one of them only."""
+    first = {"function": lambda y_true, y_pred: 0.5, "better": "higher", "takes": "classes", "name": "mine"}
+    second = {**first, "function": lambda y_true, y_pred: 0.7}
+    with pytest.raises(RecipeError, match="two metrics have the name 'mine'; give one of them another name"):
+        descend.train("iris", {"stop": {**SHORT, "metrics": [first, second]}})
+    run = descend.train(
+        "iris", {"stop": {**SHORT, "max_epochs": 1, "monitor": first, "metrics": [first, "f1_macro"]}}
+    )
+    assert run.metrics["validation"]["mine"] == 0.5

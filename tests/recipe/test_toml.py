@@ -12,7 +12,7 @@ from tests.support import recipe_strategies as strategies
 from tests.support.examples import examples
 
 from descend.errors import UserError
-from descend.recipe.toml import dump, parse, parse_assignment, path_of
+from descend.recipe.toml import dump, parse, parse_assignment, parse_value, path_of
 
 plain = st.recursive(
     st.one_of(
@@ -156,3 +156,22 @@ class TestParseAssignment:
 )
 def test_path_of(value, path):
     assert path_of(value) == path
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ("", 'the value is empty; an empty string is ""'),
+        ("[64, 64", "the value '[64, 64' does not end with ']'"),
+        ('{name = "sgd"', "the value '{name = \"sgd\"' does not end with '}'"),
+        ("[flip, noise]", 'the strings in the list \'[flip, noise]\' need quotes, as in ["flip", "noise"]'),
+        (
+            "a b",
+            "the value 'a b' is neither TOML nor a bare word; quote strings that contain spaces or symbols",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_value(raw, message):
+    with pytest.raises(UserError) as caught:
+        parse_value(raw)
+    assert str(caught.value) == message

@@ -52,7 +52,9 @@ class TestEverythingAtOnce:
             "  my.toml: [optimiser]: no such section; did you mean 'optimizer'?",
             "  my.toml: [optimizer] name: no such optimizer 'adm'; did you mean 'adam'?",
             "  my.toml: [optimizer] lrr: unknown key; did you mean 'lr'?",
-            "  my.toml: [optimizer] eps: expected a number >= 0, got -1.0",
+            "  my.toml: [optimizer] eps: expected a number >= 0, or a list of 2: a number >= 0 or "
+            '"none", a number >= 0, '
+            "got -1.0",
             "  my.toml: [model] hidden: expected a list of integers >= 1, got [64, 0]",
             "  my.toml: [model] activation: no such activation 'rleu'; did you mean 'relu'?",
             "  my.toml: [model] dropout: expected a number >= 0 and below 1, got true",

@@ -26,11 +26,19 @@ PLOTS = {
     "hostile_targets": 7,
     "large": 6,
 }
-LINE = "document.querySelector('#plot-loss .scatterlayer .js-line').style.stroke"
-CELL = "document.querySelector('#plot-confusion .heatmap-label text').style.fill"
-DRAWN = "document.querySelectorAll('.plot .cartesianlayer .subplot.xy')"
-WIDEST = """Math.max(...[...document.querySelectorAll('.plot .main-svg')]
-    .filter(figure => figure.checkVisibility()).map(figure => figure.getBoundingClientRect().right))"""
+LINE = "getComputedStyle(document.querySelector('#plot-loss .line')).stroke"
+CELL = "getComputedStyle(document.querySelector('#plot-confusion .counts text')).fill"
+DRAWN = "[...document.querySelectorAll('.plot > svg[role=img]')].filter(chart => chart.checkVisibility())"
+WIDEST = f"Math.max(...{DRAWN}.map(chart => chart.getBoundingClientRect().right))"
+OUTSIDE = f"""{DRAWN}.flatMap(chart => {{
+    const box = chart.parentNode.getBoundingClientRect();
+    return [...chart.querySelectorAll('text')].filter(text => {{
+        const place = text.getBoundingClientRect();
+        return place.width && (place.left < box.left - 1 || place.right > box.right + 1
+            || place.top < box.top - 1 || place.bottom > box.bottom + 1);
+    }}).map(text => chart.parentNode.id + ' ' + text.textContent);
+}})"""
+"""The texts of figures that are cut off."""
 
 
 @pytest.fixture(scope="module", params=PLOTS)
@@ -59,7 +67,6 @@ def test_every_figure_is_drawn(page: tuple[str, Page]) -> None:
     folded = 3 if name == "many_targets" else 0
     assert opened.value(f"{DRAWN}.length") == PLOTS[name]
     assert opened.value("document.querySelectorAll('.plot').length") == PLOTS[name] + folded
-    assert opened.value("document.getElementById('figures-failed').hidden")
     assert_no_messages(opened)
 
 
@@ -106,15 +113,58 @@ def test_text_of_the_page(wine: Page) -> None:
     assert (
         wine.value("document.getElementById('recipe-text').textContent") == sample_runs.wine()["recipe.toml"]
     )
-    assert wine.value("document.querySelector('#plot-confusion').textContent").count("grignolino") == 2
+    assert (
+        wine.value("document.querySelector('#plot-confusion').textContent").count("grignolino")
+        == 4  # two axes, two sets of labels
+    )
 
 
 def test_learning_curves_equal_the_history(wine: Page) -> None:
-    drawn = wine.value("document.getElementById('plot-loss')._fullData.map(x => [x.name, x.y])")
+    tips = wine.value("[...document.querySelectorAll('#plot-loss .columns rect')].map(x => x.dataset.tip)")
     history = sample_runs.wine()["history.jsonl"]
-    assert [name for name, _ in drawn] == ["training", "validation", "kept weights: epoch 30"]
-    assert drawn[0][1] == pytest.approx([line["train"]["loss"] for line in history], rel=1e-4)
-    assert drawn[1][1] == pytest.approx([line["validation"]["loss"] for line in history], rel=1e-4)
+    assert len(tips) == len(history)
+    for tip, line in zip(tips, history, strict=True):
+        head, training, validation = tip.split("\n")
+        assert head.removesuffix(", kept") == f"epoch {line['epoch']}"
+        assert float(training.removeprefix("training ")) == pytest.approx(line["train"]["loss"], rel=1e-4)
+        assert float(validation.removeprefix("validation ")) == pytest.approx(
+            line["validation"]["loss"], rel=1e-4
+        )
+
+
+def test_no_text_of_a_figure_is_cut(page: tuple[str, Page]) -> None:
+    _, opened = page
+    for width in (360, 390, 1280):
+        opened.view(width, phone=width < 500)
+        opened.wait(f"innerWidth === {width}")
+        assert opened.value(OUTSIDE) == []
+
+
+def test_figures_need_no_script(browser: Browser, reported: Report) -> None:
+    with browser.open(reported("wine")) as opened:
+        opened.call("Emulation.setScriptExecutionDisabled", value=True)
+        opened.load(reported("wine"))
+        assert opened.value("typeof document.querySelector('.chart circle title')") == "object"
+        assert opened.value("document.querySelectorAll('.tip').length") == 0
+        assert opened.value(f"{DRAWN}.length") == PLOTS["wine"]
+        assert opened.value("document.querySelectorAll('#plot-loss .columns title').length") == 43
+
+
+def test_pointing_at_a_curve_shows_its_values(browser: Browser, reported: Report) -> None:
+    with browser.open(reported("wine")) as opened:
+        opened.value("document.querySelector('#plot-loss').scrollIntoView({block: 'center'})")
+        opened.wait("document.querySelector('.tip')")
+        at = opened.value(
+            "(() => { const r = document.querySelectorAll('#plot-loss .columns rect')[9].getBoundingClientRect();"
+            " return [r.x + r.width / 2, r.y + r.height / 2]; })()"
+        )
+        opened.point(*at)
+        opened.wait("!document.querySelector('.tip').hidden")
+        assert opened.value("document.querySelector('.tip').textContent").startswith("epoch 10\ntraining ")
+        assert opened.value("document.querySelectorAll('#plot-loss .crosshair').length") == 1
+        opened.press("Escape", 27)
+        opened.wait("document.querySelector('.tip').hidden")
+        assert_no_messages(opened)
 
 
 def test_figures_follow_the_colour_scheme(wine: Page) -> None:
@@ -135,12 +185,14 @@ def test_figures_follow_the_colour_scheme(wine: Page) -> None:
     assert_no_messages(wine)
 
 
-def test_print_is_light_while_the_screen_stays_dark(wine: Page, tmp_path: Path) -> None:
+def test_print_is_light_while_the_screen_is_dark(wine: Page, tmp_path: Path) -> None:
     wine.view(dark=True)
     wine.wait(f"{LINE} === 'rgb(98, 176, 240)'")  # --training of the dark scheme
-    wine.value(f"window.seen = []; addEventListener('beforeprint', () => window.seen.push({LINE}))")
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    wine.call("Emulation.setEmulatedMedia", media="print", features=dark)
+    assert wine.value(LINE) == "rgb(11, 107, 184)"  # --training of the light scheme
     assert wine.print(tmp_path / "wine.pdf").read_bytes().startswith(b"%PDF")
-    assert wine.value("window.seen") == ["rgb(11, 107, 184)"]  # --training of the light scheme
+    wine.call("Emulation.setEmulatedMedia", media="", features=dark)
     assert wine.value(LINE) == "rgb(98, 176, 240)"
     assert_no_messages(wine)
 
@@ -177,9 +229,7 @@ def test_without_a_clipboard_the_text_is_selected(wine: Page) -> None:
 
 def test_text_that_looks_like_markup_stays_text(page: tuple[str, Page]) -> None:
     name, opened = page
-    assert (
-        opened.value("document.querySelectorAll('script').length") == 4
-    )  # data, the compressed and the decompressed library, the page's own
+    assert opened.value("document.querySelectorAll('script').length") == 1
     assert opened.value("document.title") != "owned"
     if "hostile" in name:
         assert opened.value("document.querySelectorAll('main img, main b').length") == 0
@@ -191,21 +241,12 @@ def test_figures_show_hostile_names_verbatim(page: tuple[str, Page]) -> None:
     _, opened = page
     opened.view(1280)
     opened.wait(f"{WIDEST} > 600")
-    ticks = opened.value(
-        "[...document.querySelectorAll('#plot-confusion .ytick text')].map(x => x.textContent)"
-    )
+    ticks = ticks_of(opened, "confusion", "y")
     names = [sample_runs.HOSTILE + "1", sample_runs.HOSTILE + "2", "--validation"]
     assert sorted(ticks) == sorted(short(name) for name in names)
-    opened.value("document.querySelector('#plot-confusion').scrollIntoView({block: 'center'})")
-    cell = opened.value(
-        "(() => { const r = document.querySelector('#plot-confusion .heatmap-label').getBoundingClientRect();"
-        " return [r.x + r.width / 2, r.y + r.height / 2]; })()"
-    )
-    opened.point(*cell)
-    opened.wait("document.querySelector('#plot-confusion .hoverlayer').textContent")
-    hover = opened.value("document.querySelector('#plot-confusion .hoverlayer').textContent")
-    assert short(names[0]) in hover
-    assert "14 rows, 93.3% of the class" in hover
+    tip = opened.value("document.querySelector('#plot-confusion .cells rect[data-tip]').dataset.tip")
+    assert names[0] in tip or names[1] in tip or names[2] in tip
+    assert "of the class" in tip
     assert_no_messages(opened)
 
 
@@ -221,18 +262,6 @@ def test_the_security_policy_blocks_injected_scripts(
     with browser.open(modified) as page:
         assert page.value("typeof window.owned") == "undefined"
         assert len([line for line in page.console() if "Content Security Policy" in line]) >= 2
-
-
-def test_a_library_that_cannot_be_decompressed_is_reported(
-    browser: Browser, reported: Report, tmp_path: Path
-) -> None:
-    modified = tmp_path / "modified.html"
-    text = reported("one_epoch").read_text(encoding="utf-8")
-    place = text.index('id="library">') + len('id="library">')
-    modified.write_text(text[:place] + "AAAA" + text[place:], encoding="utf-8")
-    with browser.open(modified) as page:
-        assert not page.value("document.getElementById('figures-failed').hidden")
-        assert page.console() == []
 
 
 def test_the_checks_detect_problems(browser: Browser, tmp_path: Path) -> None:
@@ -255,7 +284,8 @@ def test_the_checks_detect_problems(browser: Browser, tmp_path: Path) -> None:
 def ticks_of(page: Page, key: str, axis: str) -> list[str]:
     """The tick labels of an axis of a figure, in order."""
     ticks: list[str] = page.value(
-        f"[...document.querySelectorAll('#plot-{key} .{axis}tick text')].map(x => x.textContent)"
+        f"[...document.querySelectorAll('#plot-{key} g.{axis} text')].filter(x => x.getClientRects().length)"
+        ".map(x => x.textContent)"
     )
     return ticks
 
@@ -277,10 +307,6 @@ def test_tick_labels_differ_in_small_ranges_and_have_no_prefixes_of_units(
                 assert len(set(ticks)) == len(ticks), (key, ticks)
         assert all(tick.endswith("%") for tick in ticks_of(page, "metric", "y"))
         assert "0.0002" in ticks_of(page, "rate", "y")
-        page.value("Plotly.relayout('plot-metric', {'xaxis.range': [3, 5]}).then(() => 0)")
-        page.wait("document.querySelectorAll('#plot-metric .xtick').length > 3")
-        ticks = ticks_of(page, "metric", "x")
-        assert len(set(ticks)) == len(ticks)
 
 
 @pytest.mark.parametrize("start", [1990.0, 1.7e9])
@@ -291,7 +317,7 @@ def test_years_and_times_on_the_axes_of_a_target(browser: Browser, tmp_path: Pat
     name = next(iter(files["evaluation.json"]["scatter"]))
     files["evaluation.json"]["scatter"] = {name: {"true": true, "predicted": predicted}}
     with browser.open(write(run_folders.save(files, tmp_path / "run"))) as page:
-        assert page.value("document.getElementById('plot-target-0')._fullData[1].x") == true
+        assert page.value("document.querySelectorAll('#plot-target-0 circle').length") == len(true)
         for axis in "xy":
             ticks = ticks_of(page, "target-0", axis)
             assert len(ticks) >= 3

@@ -78,7 +78,7 @@ def test_a_file_that_is_not_utf_8(tmp_path: Path) -> None:
 
 
 def test_a_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="run folder not found"):
+    with pytest.raises(RunError, match="no such run folder"):
         read(tmp_path / "nowhere")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tests.support.stop_at import StopAt
 
 import descend
@@ -76,3 +77,10 @@ def test_results_of_several_runs_are_short(tmp_path: Path) -> None:
     folds = repr(descend.cross_validate("iris", RECIPE, folds=3))
     assert folds.startswith("Cross-validation of 3 folds: accuracy ")
     assert "\n" not in folds
+
+
+def test_a_module_of_the_users_own_is_named(tmp_path: Path) -> None:
+    run = descend.train("iris", RECIPE, model=torch.nn.Linear(4, 3), out=tmp_path / "run")
+    assert facts(run)["network"] == "Linear, 15 parameters"
+    again = descend.load(tmp_path / "run", model=torch.nn.Linear(4, 3))
+    assert facts(again)["network"] == "Linear, 15 parameters"

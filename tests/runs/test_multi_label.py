@@ -78,7 +78,7 @@ class TestTask:
 
     def test_notes(self) -> None:
         prepared = prepare(read((X, Y)))
-        assert any("data.task = 'multi_regression'" in note for note in prepared.notes)
+        assert any("{'data.task': 'multi_regression'}" in note for note in prepared.notes)
         one = np.eye(3, dtype=int)[np.arange(240) % 3]
         assert any("exactly one label holds in each row" in note for note in prepare(read((X, one))).notes)
         never = np.column_stack([Y, np.zeros(240, dtype=int)])

@@ -354,7 +354,7 @@ class TestNoRun:
         assert refused(tmp_path / "x") == f"no such run folder: {tmp_path / 'x'}"
 
     def test_a_file(self, saved):
-        assert refused(saved / "recipe.toml") == f"{saved / 'recipe.toml'} is a file; a run is a folder"
+        assert refused(saved / "recipe.toml") == f"{saved / 'recipe.toml'} is a file, not the folder of a run"
 
     def test_an_empty_folder(self, tmp_path):
         assert refused(tmp_path) == f"{tmp_path} is not a run folder: it has no manifest.json"
@@ -438,7 +438,7 @@ class TestWhereToWrite:
 
     def test_below_a_file(self, tmp_path):
         (tmp_path / "x").write_text("mine")
-        with pytest.raises(RunError, match=r"cannot create the run folder .*: Not a directory"):
+        with pytest.raises(RunError, match=r"the run folder .*run cannot be created, since .*x is a file"):
             train("classes", out=tmp_path / "x" / "run")
 
     def test_nothing_is_written_where_the_data_or_recipe_are_wrong(self, tmp_path):

@@ -181,8 +181,14 @@ class TestAGivenModule:
             (nn.Linear(5, 3), "the network cannot take rows of shape (4,)"),
             (nn.Linear(4, 3, dtype=torch.float64), "the network cannot take rows of shape (4,)"),
             (nn.Sequential(nn.Linear(4, 3).requires_grad_(False)), "the network has no weights to train"),
-            ("mlp", "model: expected a torch.nn.Module, got a str"),
-            (nn.Linear, "model: expected a torch.nn.Module, got a type"),
+            (
+                "mlp",
+                "got the string 'mlp'; a network is named in the recipe: recipe={'model': 'mlp'}",
+            ),
+            (
+                nn.Linear,
+                "model: expected a torch.nn.Module, got the class Linear; pass an instance, Linear(...)",
+            ),
         ],
         ids=str,
     )

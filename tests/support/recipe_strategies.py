@@ -146,6 +146,10 @@ def valid_sections(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
     optimizer = found.get("optimizer", {})
     for key in ("cost", "positions"):  # their types cannot express the valid forms
         found.get("loss", {}).pop(key, None)
+    if isinstance(
+        found.get("loss", {}).get("level"), tuple
+    ):  # quantile refuses none, and one that occurs twice
+        found["loss"]["level"] = tuple(dict.fromkeys(found["loss"]["level"])) or 0.5
     if {"gamma1", "gamma2"} & set(optimizer):  # trish refuses a first that is not above the second
         second = optimizer.get("gamma2", 0.5)
         optimizer |= {"gamma1": max(optimizer.get("gamma1", 4.0), 2 * second), "gamma2": second}

@@ -78,8 +78,37 @@ _HAM = (
     "can you pick up {} please",
     "see you at {} then",
 )
-_THINGS = "phone holiday voucher ringtone dinner cinema school home work milk bread meeting concert".split()  # noqa: SIM905
-_FILL = "ok so well hey hello please maybe later soon now today really just also".split()  # noqa: SIM905
+_THINGS = (
+    "phone",
+    "holiday",
+    "voucher",
+    "ringtone",
+    "dinner",
+    "cinema",
+    "school",
+    "home",
+    "work",
+    "milk",
+    "bread",
+    "meeting",
+    "concert",
+)
+_FILL = (
+    "ok",
+    "so",
+    "well",
+    "hey",
+    "hello",
+    "please",
+    "maybe",
+    "later",
+    "soon",
+    "now",
+    "today",
+    "really",
+    "just",
+    "also",
+)
 
 
 def messages(rows: int, seed: int = 0, noise: float = 0.0) -> tuple[list[str], list[str]]:

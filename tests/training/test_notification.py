@@ -197,3 +197,8 @@ def test_an_interruption_before_the_first_epoch_ends_has_no_run() -> None:
     with pytest.raises(Interrupted, match="stopped in epoch 1 after 1 steps") as caught:
         descend.train("iris", RECIPE, observers=[Early()])
     assert caught.value.run is None
+
+
+def test_an_object_of_another_kind_gets_no_far_suggestion() -> None:
+    with pytest.raises(UserError, match=r"int has none of the methods started, .* and is not a function$"):
+        descend.train("iris", observers=[3])

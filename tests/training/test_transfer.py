@@ -323,7 +323,7 @@ class TestTraining:
             ({"model.freeze": ["conv1", "*"]}, "leave nothing to train"),
             ({"optimizer.groups": {"cnov*": 0.1}}, r"\[optimizer\] groups: no weight .* 'cnov\*'; its modules are conv1"),
             ({"model.freeze": "conv1", "optimizer.groups": {"conv1": 0.1}}, "among the trainable parameters"),
-            ({"optimizer.groups": {"conv1": 0.0}}, r"\[optimizer\] groups: 'conv1': expected a number above 0"),
+            ({"optimizer.groups": {"conv1": 0.0}}, "groups: expected a number above 0, got 0.0, for the key 'conv1'"),
             ({"optimizer.name": torch.optim.LBFGS, "optimizer.lr": 0.1, "optimizer.groups": {"conv1": 0.5}},
              "parameter groups"),
         ],

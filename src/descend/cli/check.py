@@ -39,7 +39,6 @@ OPTIMALITY_EXAMPLES = (
 
 app = typer.Typer(
     rich_markup_mode=None,
-    no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
@@ -52,9 +51,11 @@ MEANING = {
 }
 
 
-@app.callback()
-def check() -> None:
+@app.callback(invoke_without_command=True)
+def check(context: typer.Context) -> None:
     """Check gradients or optimality."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 @app.command(epilog=OPTIMALITY_EXAMPLES, short_help="Check whether a trained network is at a minimum.")

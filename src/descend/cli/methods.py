@@ -38,6 +38,8 @@ SHAPES = {
         "optimizer",
         "name",
     ): "parameters of any shapes, in place; elementwise unless the formula says otherwise",
+    ("optimizer", "sam"): "parameters of any shapes, in place",
+    ("optimizer", "lookahead"): "parameters of any shapes, in place; elementwise",
     ("schedule", "name"): "the number of the step → the factor of the learning rate",
     (
         "regularize",
@@ -213,11 +215,15 @@ def _line(parameter: Mapping[str, Any]) -> str:
 def _use(entry: Entry, facts: Mapping[str, Any]) -> str:
     """Return the command-line options that choose the method."""
     from descend.constraints import CONDITIONS
+    from descend.optim import WRAPPERS
 
     path = f"{entry.section}.{entry.key}"
     first = facts["parameters"][0] if facts["parameters"] else None
     if entry.is_key and first is None:
         return f"--set {path}={32 if entry.key == 'text_dimension' else 0.01}"
+    if entry.key in WRAPPERS and first is not None:
+        (name, value), (other, given) = (_line(each).split(" = ") for each in facts["parameters"])
+        return f"--set {path}={value}, or --set '{path}={{{name}={value}, {other}={given}}}'"
     if entry.is_key and first is not None:
         key, _, value = _line(first).partition(" = ")
         if entry.key in CONDITIONS:

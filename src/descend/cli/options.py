@@ -51,7 +51,8 @@ ReadingAssignments = Annotated[
     typer.Option(
         "--set",
         metavar="data.KEY=VALUE",
-        help="How to read DATA if it differs from the training data: separator, encoding, sheet, drop_missing_targets.",
+        help="How to read DATA if it differs from the training data: separator, encoding, sheet, drop_missing_targets, "
+        "label_separator.",
         show_default=False,
     ),
 ]

@@ -95,6 +95,8 @@ def predict(
         if len(problem.rows) == len(source):
             raise
         raise UserError(f"{problem}; --skip-invalid predicts the other rows") from problem
+    if skip_invalid:
+        _note_skipped(frame)
     if out is None:
         reconfigure = getattr(sys.stdout, "reconfigure", None)
         if reconfigure is not None:
@@ -104,6 +106,19 @@ def predict(
         stream.flush()
     else:
         _write(frame, out)
+
+
+def _note_skipped(frame: pl.DataFrame) -> None:
+    """Print which rows have no prediction."""
+    import numpy as np
+
+    from descend.data.messages import rows_text
+
+    name = next(column for column in frame.columns if column.startswith("prediction"))
+    rows = np.flatnonzero(frame[name].is_null().to_numpy())
+    if len(rows):
+        verb = "has" if len(rows) == 1 else "have"
+        screen().print(f"Note: {rows_text(rows)} {verb} no prediction", soft_wrap=True, markup=False)
 
 
 def _images(data: list[str]) -> list[str]:

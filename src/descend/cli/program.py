@@ -31,6 +31,7 @@ from descend.cli import (
 )
 from descend.cli.output import LastingStream, write_json
 from descend.cli.signals import last_signal, stopped_early
+from descend.cli.usage import usage_message
 from descend.errors import DescendError, abridged
 from descend.interface import command_line
 from descend.process.memory import memory_shortage
@@ -164,7 +165,7 @@ def _failure(error: Exception) -> Failure:
     if hasattr(error, "format_message"):  # invalid options, reported by typer
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "descend"
-        found = error.format_message().replace("Value error, ", "").rstrip(".")
+        found = usage_message(error)
         stop = "" if found.endswith("?") else "."
         return Failure("UsageError", f"{found}{stop} See: {command} --help", MISTAKE)
     if shortage := memory_shortage(error):

@@ -32,6 +32,8 @@ def summary(run: Run, report: Path | None, console: Console) -> None:
         console.print(
             f"The loss is that of the standardized target; the other numbers are in the units of {targets}."
         )
+    if explained := _objective(run):
+        console.print(explained)
     console.print(_course(run))
     console.print(f"Run     {run.path}", soft_wrap=True)
     if report is not None:
@@ -70,6 +72,18 @@ def _standardized(run: Run) -> bool:
     """Whether the loss is measured on standardised targets, in other units than the metrics."""
     schema = run.schema
     return not schema.classes and (set(schema.target_scale) != {1.0} or set(schema.target_mean) != {0.0})
+
+
+def _objective(run: Run) -> str:
+    """What the objective is where its value is shown and differs from the loss; empty otherwise."""
+    values = run.metrics.get("validation", {})
+    if "objective" not in values or values["objective"] == values["loss"]:
+        return ""
+    smoothed = ["label smoothing"] if run.recipe.loss.get("label_smoothing") else []
+    balanced = ["class weights"] if run.recipe.data.get("class_weights", "none") != "none" else []
+    parts = " and ".join(smoothed + balanced)
+    chosen = ", which early stopping monitors" if run.selection.monitor == "objective" else ""
+    return f"The objective is the loss with {parts}{chosen}." if parts else ""
 
 
 def _course(run: Run) -> str:

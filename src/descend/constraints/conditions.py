@@ -10,6 +10,7 @@ from typing import Any, Literal, final
 import torch
 from torch import Tensor, nn
 
+from descend.arguments import kind_of
 from descend.cards import method
 from descend.errors import UserError
 from descend.linalg import flat
@@ -57,7 +58,7 @@ class Condition:
         """
         values = self.function(subject)
         if not isinstance(values, Tensor):
-            raise UserError(f"{self.name}: expected a tensor with its graph, got a {type(values).__name__}")
+            raise UserError(f"{self.name}: expected a tensor with its graph, got {kind_of(values)}")
         if values.dim() > 1 or not values.is_floating_point() or not values.numel():
             raise UserError(
                 f"{self.name}: expected a real number or a vector of real numbers, got a tensor of shape "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from descend.data.frames import as_array, as_frame, frame_of_array, is_frame, is_records
+from descend.data.label_lists import are_label_lists, indicators, labels_of_column
 from descend.data.messages import listed, rows_hold
-from descend.data.parsing import is_missing, large_integers, tidy
+from descend.data.missing_numbers import without_missing_numbers
+from descend.data.parsing import decoded, is_missing, large_integers, tidy
 from descend.data.pixel_depth import eight_bits
 from descend.data.settings import Missing, missing_in
 from descend.data.source import Array, Source, join
@@ -24,6 +27,8 @@ __all__ = [
     "from_named_arrays",
     "is_named_arrays",
     "labels_of",
+    "labels_of_rows",
+    "names_of",
     "read_npz",
 ]
 
@@ -31,7 +36,7 @@ _CHANNELS = (1, 3, 4)
 
 
 def from_arrays(inputs: Any, targets: Any, *, name: str = "data", reference: str | None = None,
-           target_names: tuple[str, ...] | None = None) -> Source:  # fmt: skip
+           target_names: tuple[str, ...] | None = None, label_lists: bool = False) -> Source:  # fmt: skip
     """Return a source made of features and targets.
 
     The type and shape of the features determine the kind of data: a data frame, a dictionary of columns or an
@@ -44,12 +49,18 @@ def from_arrays(inputs: Any, targets: Any, *, name: str = "data", reference: str
         name: a short name for display.
         reference: what identifies these data on a command line.
         target_names: names of the targets; by default those that the targets carry themselves.
+        label_lists: whether the targets are known to be lists of labels.
 
     Raises:
         DataError: the shapes do not match, or a row has no entries.
     """
-    labels, own_names = (None, ()) if targets is None else as_targets(targets)
-    names = target_names or own_names
+    listed_labels = None if targets is None else labels_of_rows(targets, known=label_lists)
+    label_column = ""
+    if listed_labels is not None:
+        labels, names, label_column = listed_labels
+    else:
+        labels, own_names = (None, ()) if targets is None else as_targets(targets)
+        names = target_names or own_names
     if is_frame(inputs) or isinstance(inputs, Mapping) or is_records(inputs):
         source = Source(name, reference, "table", labels, names, frame=as_frame(inputs))
     else:
@@ -73,7 +84,39 @@ def from_arrays(inputs: Any, targets: Any, *, name: str = "data", reference: str
             )
     if labels is not None and len(labels) != len(source):
         raise DataError(f"{name}: X has {len(source)} rows, y has {len(labels)}; each row needs one target")
-    return source
+    return dataclasses.replace(source, label_column=label_column)
+
+
+def labels_of_rows(targets: Any, *, known: bool = False) -> tuple[Array, tuple[str, ...], str] | None:
+    """Return targets that list the labels of each row as columns of 0 and 1, their names, and the name of the target.
+
+    Args:
+        targets: lists, tuples or sets of labels, also as an array of Python objects or a column of a data frame.
+        known: whether the network was trained on lists of labels.
+
+    Returns: None for other targets.
+
+    >>> labels_of_rows([["b", "a"], ["b"]])[:2]
+    (array([[1, 1],
+           [0, 1]]), ('a', 'b'))
+    """
+    if is_frame(targets) or isinstance(targets, Mapping):
+        frame = as_frame(targets)
+        found = labels_of_column(frame.to_series()) if frame.width == 1 else None
+        return None if found is None else (*found, frame.columns[0])
+    if hasattr(targets, "name") and hasattr(targets, "to_list"):  # a series
+        name = str(targets.name or "y")
+        if type(targets).__module__.startswith("polars"):
+            found = labels_of_column(targets.alias(name))
+            return None if found is None else (*found, name)
+        targets = targets.to_list() if str(targets.dtype) == "object" else None
+    elif hasattr(targets, "to_pylist"):
+        name, targets = "y", targets.to_pylist()
+    else:
+        name = "y"
+        if isinstance(targets, np.ndarray) and targets.dtype == object and targets.ndim == 1:
+            targets = [list(one) if isinstance(one, np.ndarray) else one for one in targets.tolist()]
+    return (*indicators(targets, name), name) if are_label_lists(targets, known=known) else None
 
 
 def as_targets(targets: Any) -> tuple[Array, tuple[str, ...]]:
@@ -99,6 +142,7 @@ def as_targets(targets: Any) -> tuple[Array, tuple[str, ...]]:
         raise DataError(f"expected targets of equal lengths: {cause}") from cause
     if (
         array.dtype.kind == "U"
+        and array.ndim == 1
         and isinstance(targets, list | tuple)
         and not all(isinstance(y, str) for y in targets)
     ):
@@ -137,13 +181,18 @@ def labels_of(series: Any, missing: Missing) -> Array:
     """
     import polars as pl
 
+    series = decoded(series)
     kind = series.dtype
     if kind in (pl.Categorical, pl.Enum, pl.String):
         strings = series.cast(pl.String)
         is_absent = strings.str.strip_chars().is_in(list(missing_in(missing, series.name)))
         return np.array(strings.set(is_absent, None).to_list(), dtype=object)
+    if kind.is_numeric():
+        series = without_missing_numbers(series, missing)
     if kind.is_decimal():
         integers = large_integers(tidy(series, ()))
+        if integers is None and getattr(kind, "scale", None) == 0:
+            integers = series.cast(pl.Int64)
         series = series.cast(pl.Float64) if integers is None else integers
         kind = series.dtype
     if kind in (pl.Int128, pl.UInt128):  # NumPy has no such dtypes
@@ -168,6 +217,20 @@ def labels_of(series: Any, missing: Missing) -> Array:
             f"target {series.name!r}: expected a number or a label in each row, got {listed([odd])}"
         )
     return np.array(values, dtype=object)
+
+
+def names_of(series: Any, missing: Missing) -> Array:
+    """Return a polars column of the names of groups as an array: as labels, but dates as strings.
+
+    >>> import datetime, polars as pl
+    >>> names_of(pl.Series([datetime.date(2024, 1, 31), None]), ()).tolist()
+    ['2024-01-31', None]
+    """
+    import polars as pl
+
+    if series.dtype.is_temporal():
+        series = series.cast(pl.String)
+    return labels_of(series, missing)
 
 
 def _channels_first(array: Array) -> Array:

@@ -28,17 +28,20 @@ def with_orders_of_parquet_file(
     Args:
         frame: the frame that polars read.
         file: the path or the content of the file.
+
+    Raises:
+        Exception: ``pyarrow`` refuses the file as damaged, by an error of many types.
     """
     names = _categorical(frame)
     if not names:
         return frame, ()
     try:
-        from pyarrow import parquet
+        from pyarrow import BufferReader, parquet
     except ImportError:
         return frame, _lost(file, names)
-    with parquet.ParquetFile(BytesIO(file) if isinstance(file, bytes) else file) as opened:
+    with parquet.ParquetFile(BufferReader(file) if isinstance(file, bytes) else file) as opened:
         ordered = [name for name in names if _is_ordered(opened.schema_arrow, name)]
-        return (with_arrow_orders(frame, opened.read(columns=ordered)) if ordered else frame), ()
+        return (with_arrow_orders(frame, _valid(opened.read(columns=ordered))) if ordered else frame), ()
 
 
 def with_orders_of_arrow_file(frame: pl.DataFrame, file: Path | bytes) -> pl.DataFrame:
@@ -47,6 +50,9 @@ def with_orders_of_arrow_file(frame: pl.DataFrame, file: Path | bytes) -> pl.Dat
     Args:
         frame: the frame that polars read.
         file: the path or the content of the file.
+
+    Raises:
+        Exception: ``pyarrow`` refuses the file as damaged, by an error of many types.
     """
     if not _categorical(frame):
         return frame
@@ -54,7 +60,7 @@ def with_orders_of_arrow_file(frame: pl.DataFrame, file: Path | bytes) -> pl.Dat
     if reader is None:
         return frame
     ordered = [name for name in _categorical(frame) if _is_ordered(reader.schema, name)]
-    return with_arrow_orders(frame, reader.read_all().select(ordered)) if ordered else frame
+    return with_arrow_orders(frame, _valid(reader.read_all().select(ordered))) if ordered else frame
 
 
 def read_by_pyarrow(file: Path | bytes) -> pl.DataFrame | None:
@@ -69,19 +75,33 @@ def read_by_pyarrow(file: Path | bytes) -> pl.DataFrame | None:
 
     try:
         reader = _arrow_reader(file)
-        frame = None if reader is None else pl.from_arrow(reader.read_all())
+        frame = None if reader is None else pl.from_arrow(_valid(reader.read_all()))
     except (ValueError, TypeError, OSError, pl.exceptions.PolarsError):  # errors of pyarrow are ValueErrors
         return None
     return frame if isinstance(frame, pl.DataFrame) else None
 
 
 def _arrow_reader(file: Path | bytes) -> Any:
+    """Return the reader of ``pyarrow``, or None if it is not installed.
+
+    It reads from a buffer: threads of ``pyarrow`` that read from a Python object, and still do so when the program ends,
+    abort the process.
+    """
     try:
-        from pyarrow import ipc
+        from pyarrow import BufferReader, ipc
     except ImportError:
         return None
     content = file if isinstance(file, bytes) else file.read_bytes()
-    return (ipc.open_file if content.startswith(b"ARROW1") else ipc.open_stream)(BytesIO(content))
+    return (ipc.open_file if content.startswith(b"ARROW1") else ipc.open_stream)(BufferReader(content))
+
+
+def _valid(table: Any) -> Any:
+    """Return a table of ``pyarrow`` after a check of its offsets, indices and strings, which polars does not repeat.
+
+    Values outside of their buffers, as in a damaged file, would end the process.
+    """
+    table.validate(full=True)
+    return table
 
 
 def _categorical(frame: pl.DataFrame) -> list[str]:

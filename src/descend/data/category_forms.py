@@ -26,7 +26,9 @@ def key(category: str) -> str:
     if category in _WORDS:
         return _WORDS[category]
     match = _INTEGER.fullmatch(category)
-    return match[1] if match else category
+    if match is None:
+        return category
+    return "0" if match[1] == "-0" else match[1]
 
 
 def aliases(categories: Sequence[str]) -> dict[str, str]:
@@ -49,4 +51,6 @@ def aliases(categories: Sequence[str]) -> dict[str, str]:
 def _forms(word: str) -> Iterable[str]:
     if word in _FORMS:
         return _FORMS[word]
+    if word == "0":
+        return ("0", "0.0", "-0", "-0.0")
     return (word, f"{word}.0") if _INTEGER.fullmatch(word) else (word,)

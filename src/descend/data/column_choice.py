@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from descend.data.arrays import labels_of
+from descend.data.arrays import labels_of, names_of
 from descend.data.frames import take
 from descend.data.messages import listed
 from descend.data.settings import DataSettings
@@ -110,7 +110,7 @@ def _with_column(source: Source, key: str, name: str, strict: bool) -> Source:
         )
         raise DataError(f"{source.name}: data.{key}: no column {name!r} in these data{known}")
     features, (series,) = take(frame, [name], f"{source.name}: data.{key}")
-    values: Any = labels_of(series, ())
+    values: Any = names_of(series, ()) if key == "groups" else labels_of(series, ())
     if key == "split":
         values = part_names(values, f"{source.name}: column {name!r}")
     return dataclasses.replace(source, frame=cast("pl.DataFrame", features), **{key: values})

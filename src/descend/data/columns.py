@@ -19,9 +19,11 @@ from descend.data.date_reading import (
     find_reading_of_numbers,
 )
 from descend.data.declared_kinds import checked_kind
+from descend.data.gap_words import gap_note
 from descend.data.identifiers import ROWS_PER_CATEGORY, identifies_rows, ranks, string_role
 from descend.data.large_integers import refuse_too_close
 from descend.data.messages import listed, raise_all, rows_hold
+from descend.data.missing_numbers import without_missing_numbers
 from descend.data.number_format import CODE, has_codes, parse
 from descend.data.ordered import order_of, ordered_strings
 from descend.data.parsing import (
@@ -36,7 +38,9 @@ from descend.data.settings import DataSettings, missing_in
 from descend.data.streaming import StoredTable
 from descend.data.string_kinds import kind_option, mark_of, mixed, parse_strings
 from descend.data.text_cells import gap_setting, table_decimal
+from descend.data.unknown_units import unread_numbers_note
 from descend.errors import DataError, InvalidRowsError, did_you_mean
+from descend.interface import option
 
 if TYPE_CHECKING:
     import polars as pl
@@ -154,7 +158,7 @@ def _infer_one(
     values = tidy(series, settings.missing)
     missing = values.null_count()
     if missing == len(values):
-        return Column(name, "empty", missing=missing, note="every value is missing; not used"), None
+        return _empty(name, missing)
     if declared in DATE_KINDS and isinstance(choice, str | Mapping):
         reading = declared_reading(values, choice)
         refuse(
@@ -176,6 +180,11 @@ def _infer_one(
         values, unit, note = parse_strings(values, settings)
     if values.dtype == pl.String:
         return _categorical(values, missing, settings)
+    if values.dtype.is_numeric():
+        values = without_missing_numbers(values, settings.missing)
+        missing = values.null_count()
+        if missing == len(values):
+            return _empty(name, missing)
     if values.dtype == pl.Boolean:
         if missing == 0 and (values.all() or not values.any()):
             return Column(name, "constant", note=f"always {str(values[0]).lower()}; not used"), None
@@ -188,6 +197,10 @@ def _infer_one(
     refuse_too_close(values)
     column, numbers = _numeric(parse_numbers(values)[0], "numeric", missing, keep_constant)
     return _with_format(column, unit, note), numbers
+
+
+def _empty(name: str, missing: int) -> tuple[Column, None]:
+    return Column(name, "empty", missing=missing, note="every value is missing; not used"), None
 
 
 def _with_format(column: Column, unit: str, note: str) -> Column:
@@ -266,6 +279,7 @@ def _categorical(values: pl.Series, missing: int, settings: DataSettings) -> tup
     role = string_role(values, settings.max_categories)
     if role == "text":
         return Column(name, "text", missing=missing), values
+    unread = unread_numbers_note(values)
     if role != "categorical":
         what, reason = "distinct strings", "only identify the rows"
         if distinct <= 0.9 * present:
@@ -274,14 +288,16 @@ def _categorical(values: pl.Series, missing: int, settings: DataSettings) -> tup
             f"{distinct} {what} in {present} rows {reason}; not used; "
             f"{kind_option(name, 'categorical')} keeps the most frequent, {kind_option(name, 'text')} learns from their words"
         )
+        note += f"; {unread}" if unread else ""
         return Column(name, "identifier", missing=missing, note=note), None
-    return Column(name, "categorical", missing=missing), values
+    note = unread or gap_note(name, values.unique(maintain_order=True).to_list(), settings.missing)
+    return Column(name, "categorical", missing=missing, note=note), values
 
 
 def _ordered(values: pl.Series, order: tuple[str, ...]) -> tuple[Column, pl.Series | None]:
     missing = values.null_count()
     if missing == len(values):
-        return Column(values.name, "empty", missing=missing, note="every value is missing; not used"), None
+        return _empty(values.name, missing)
     if values.n_unique() == 1:
         return Column(values.name, "constant", note=f"always {listed([values[0]])}; not used"), None
     note = f"ordered: {' < '.join(order)}" if len(order) <= 5 else f"ordered: {order[0]} < ... < {order[-1]}"
@@ -307,11 +323,19 @@ def _declared(
         others = values.filter(invalid).unique(maintain_order=True).to_list()[:3]
         words = gap_setting(settings.missing, values.name, [str(one) for one in others])
         remedy = f"; correct them, or if they stand for missing values: {words}"
+        if (
+            int(invalid.sum()) * 2 > len(values) - missing
+        ):  # the declaration is the mistake rather than the values
+            remedy = f"; correct them, or declare another kind: {kind_option(values.name, 'categorical')}"
         refuse(values, invalid, declared, remedy=remedy)
     if declared == "boolean":
         return Column(values.name, "boolean", missing=missing), parsed
     if declared == "numeric":
         refuse_too_close(values, mark_of(settings))
+    parsed = without_missing_numbers(parsed, settings.missing)
+    missing = parsed.null_count()
+    if missing == len(parsed):
+        return _empty(values.name, missing)
     column, numbers = _numeric(parsed, "numeric", missing, keep_constant=True)
     return _with_format(column, unit, ""), numbers
 
@@ -352,9 +376,9 @@ def refuse_extreme(values: pl.Series, column: Column | None = None, *, predictin
     else:
         return
     rows = np.flatnonzero(((values - centre).abs() > reach).fill_null(False).to_numpy())
-    remedy = "" if predicting else f", or {kind_option(values.name, 'ignore')}"
+    remedy = "" if predicting else f", or leave the column out: {kind_option(values.name, 'ignore')}"
     raise InvalidRowsError(
         f"column {values.name!r}: expected finite numbers, but {rows_hold(rows)} {what}; correct them, or "
-        f"leave them empty to treat them as missing{remedy}",
+        f"{option('leave them empty', 'replace them by NaN')} to treat them as missing{remedy}",
         rows.tolist(),
     )

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 
 from descend.data.category_forms import aliases, key
+from descend.data.column import NUMBERS
 from descend.data.columns import Column, refuse, refuse_extreme
 from descend.data.date_reading import expected_values
 from descend.data.date_reading import parse as parse_date_kind
 from descend.data.messages import listed, raise_all
+from descend.data.missing_numbers import without_missing_numbers
 from descend.data.ngrams import NGrams, ngram_indices
 from descend.data.number_format import Mark, find_decimal, parse
 from descend.data.parsing import parse_booleans, parse_numbers, tidy, to_strings
@@ -37,7 +39,6 @@ __all__ = ["OTHER", "StoredColumns", "cells_of_row", "conform", "encode", "fit_c
 
 OTHER = "other"
 _PADDED = re.compile(r"-?(?:0\d+(?:\.\d*)?|\d+\.\d*0)")  # digits that a number does not keep
-_EXPONENT = re.compile(r"-?\d(\.\d+)?e\+?\d+")
 
 
 def conform(
@@ -86,7 +87,12 @@ def conform(
         decimal = find_decimal(numbers) or "point"
     for column, values in tidied:
         try:
-            parsed.append(_as_kind(values, column, decimal))
+            converted = _as_kind(values, column, decimal)
+            if column.kind == "numeric":
+                converted = without_missing_numbers(converted, missing)
+            if column.kind in NUMBERS:
+                refuse_extreme(converted, column, predicting=True)
+            parsed.append(converted)
         except DataError as problem:
             problems.append(problem)
     raise_all(problems)
@@ -121,7 +127,6 @@ def _as_kind(values: pl.Series, column: Column, decimal: Mark) -> pl.Series:
     else:
         converted, invalid = _numbers(values, column, decimal)
         refuse(values, invalid, column.kind)
-    refuse_extreme(converted, column, predicting=True)
     return converted
 
 
@@ -145,17 +150,18 @@ def _as_categories(values: pl.Series, column: Column) -> pl.Series:
     """Convert a tidied column to strings.
 
     A number becomes the only category that is this number, such as "007" or "1.50". Older schemas have categories such
-    as "1.5e+18" for large integers; a number then becomes the string of that form.
+    as "1.5e+18" for large integers, and "0.10000000149011612" for 0.1 in single precision; a number then becomes the
+    string of that form.
     """
     import polars as pl
 
     strings = to_strings(values)
     if values.dtype not in (pl.Float64, pl.Int128):
         return strings
-    if any(map(_EXPONENT.fullmatch, column.categories)):
-        exponents = values.cast(pl.Float64).cast(pl.String)
-        older = ~strings.is_in(column.categories) & exponents.is_in(column.categories)
-        strings = exponents.zip_with(older.fill_null(False), strings)
+    exact = values.cast(pl.Float64).cast(pl.String)
+    older = (~strings.is_in(column.categories) & exact.is_in(column.categories)).fill_null(False)
+    if older.any():
+        strings = exact.zip_with(older, strings)
     by_number: dict[float, list[str]] = {}
     for category in column.categories:
         if _PADDED.fullmatch(category):

@@ -118,7 +118,7 @@ def _decoded(name: str, content: bytes, encoding: str) -> bytes:
         line = content[: cause.start].decode(encoding, "replace").count("\n") + 1
         raise DataError(
             f"{name}: line {line} is not valid {encoding} (byte {cause.start}: 0x{content[cause.start]:02X}); "
-            "set data.encoding to the encoding of the file, or save the file as UTF-8"
+            f"specify the encoding of the file ({encoding_option('cp1252')}, for example), or save it as UTF-8"
         ) from cause
 
 

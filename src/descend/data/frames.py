@@ -155,7 +155,8 @@ def _from_columns(data: Mapping[Any, Any]) -> pl.DataFrame:
         one = series_of(name, [values] * longest) if column is None else column
         if len(one) != longest:
             raise DataError(
-                f"expected columns of equal lengths, but {name!r} has {len(one)} rows and another has {longest}"
+                f"expected columns of equal lengths, but {name!r} has {len(one)} row{'' if len(one) == 1 else 's'} and another "
+                f"has {longest}"
             )
         series.append(one)
     return pl.DataFrame(series)
@@ -169,8 +170,12 @@ def _column(name: str, values: Any) -> pl.Series | None:
         return values.alias(name)
     if isinstance(values, str | bytes) or not (hasattr(values, "__len__") or hasattr(values, "__iter__")):
         return None
+    if _library(values) == "pyarrow" and hasattr(values, "to_pylist"):
+        return series_of(name, values.to_pylist())
     if not hasattr(values, "dtype"):
         return series_of(name, values)
+    if _library(values) == "pandas" and getattr(values.dtype, "ordered", False):
+        return enum_of(name, list(values), list(values.dtype.categories))
     array = as_array(values)
     if array.ndim == 0:
         return None
@@ -213,7 +218,42 @@ def as_array(values: Any) -> np.ndarray[Any, Any]:
         raise DataError(
             "expected a dense array, got a sparse matrix; pass X.toarray() if it fits into memory"
         )
-    return np.asarray(values)
+    objects = _nullable(values)
+    return np.asarray(values) if objects is None else objects
+
+
+def _library(values: object) -> str:
+    """Return the name of the library that a type comes from."""
+    return type(values).__module__.partition(".")[0]
+
+
+def _nullable(values: Any) -> np.ndarray[Any, Any] | None:
+    """Return an array of pandas, pyarrow or polars with missing values as Python objects, or None for any other data.
+
+    NumPy would convert integers and booleans with missing values to floating-point numbers, and merge large integers.
+    """
+    library = _library(values)
+    if library == "pandas" and hasattr(values, "isna") and not isinstance(values.dtype, np.dtype):
+        plain = [
+            None if is_missing(value) else value.item() if isinstance(value, np.generic) else value
+            for value in values
+        ]
+    elif library == "pyarrow" and getattr(values, "null_count", None):
+        plain = values.to_pylist()
+    elif (
+        library == "polars"
+        and hasattr(values, "null_count")
+        and values.dtype.is_integer()
+        and values.null_count()
+    ):
+        plain = values.to_list()
+    else:
+        return None
+    if all(value is not None for value in plain):
+        return None
+    objects = np.empty(len(plain), dtype=object)
+    objects[:] = plain
+    return objects
 
 
 def _array_column(name: str, array: np.ndarray[Any, Any]) -> pl.Series:
@@ -258,6 +298,10 @@ def frame_of_array(data: Any, names: Sequence[str] | None = None) -> pl.DataFram
         raise DataError(f"expected a table whose rows have equal lengths: {cause}") from cause
     if is_strings(array):
         data = array = array.reshape(-1, 1)
+    if data is None:
+        raise DataError("expected a table of shape (rows, columns), got None")
+    if array.ndim == 1 and hasattr(data, "to_frame"):
+        raise DataError("expected a table, got a series; for one row of a data frame, pass frame.iloc[[row]]")
     if array.ndim != 2:
         raise DataError(
             f"expected a table of shape (rows, columns), got shape {array.shape}; reshape your data: "

@@ -268,13 +268,16 @@ def _labelled(path: Path) -> tuple[list[Path], list[str], list[str] | None, list
             part_labels += [part] * len(own)
     if not files:
         content = listed(sorted(one.name for one in path.iterdir()), 5) or "an empty folder"
+        hint = f"; the folder above, {path.parent}, may be meant" if _images(path) else ""
         raise DataError(
             f"{path}: expected a folder with one subfolder of images per class (CLASS/image.png, or "
-            f"train/CLASS/image.png), got {content}"
+            f"train/CLASS/image.png), got {content}{hint}"
         )
     if empty:
         raise DataError(
-            f"{path}: the folders {listed(empty)} contain no images; add some or remove the folders"
+            f"{path}: the folder {listed(empty)} contains no images; add some or remove the folder"
+            if len(empty) == 1
+            else f"{path}: the folders {listed(empty)} contain no images; add some or remove the folders"
         )
     return files, labels, part_labels if given else None, _skipped(path, files)
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from descend.data.messages import listed
 from descend.data.source import Array
+from descend.interface import option, setting
 
 if TYPE_CHECKING:
     from descend.data.schema import Schema
@@ -26,16 +27,21 @@ def label_notes(schema: Schema, held: Array, train: Array, *, declared: bool) ->
     """
     names, (negative, positive) = schema.target_names, schema.classes
     notes = []
-    if not declared:
+    if not declared and not schema.label_column:
         notes.append(
             f"the targets {listed(names, 4)} have the values {negative!r} and {positive!r} and are learned as labels, "
-            f"which hold where they are {positive!r}; to learn them as numbers, set data.task = 'multi_regression'"
+            f"which hold where they are {positive!r}; to learn them as numbers: {setting('data.task', 'multi_regression')}"
             if not isinstance(positive, str)
             else f"the targets {listed(names, 4)} are learned as labels, which hold where they are {positive!r}"
         )
-    if bool((held.sum(axis=1) == 1).all()) and len(names) > 2:
+    if bool((held.sum(axis=1) == 1).all()):
+        remedy = option(
+            "use one target column with the name of the class of each row",
+            "pass their codes, y.argmax(axis=1), or one target with the name of the class of each row",
+        )
         notes.append(
-            "exactly one label holds in each row; if these are classes, pass one target with the name of the class"
+            "exactly one label holds in each row, as in a one-hot code of classes, but labels are learned independently; if "
+            f"these are classes, {remedy}"
         )
     totals = held[train].sum(axis=0)
     constant = np.flatnonzero((totals == 0) | (totals == len(train)))

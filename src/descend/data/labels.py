@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from descend.arguments import kind_of
 from descend.data.category_forms import aliases
 from descend.data.messages import listed, rows_text
 from descend.data.source import Array
@@ -43,7 +44,7 @@ def classes_of(targets: Array) -> tuple[tuple[Label, ...], str]:
     ]
     if invalid:
         raise DataError(
-            f"class labels must be strings, numbers or booleans, got a {type(invalid[0]).__name__} "
+            f"class labels must be strings, numbers or booleans, got {kind_of(invalid[0])} "
             f"({listed(invalid, 1)})"
         )
     return tuple(plain), targets.dtype.str if targets.dtype.kind in "US" else str(targets.dtype)

@@ -8,6 +8,8 @@ numbers in this format.
 
 from __future__ import annotations
 
+import functools
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -26,7 +28,7 @@ Mark = Literal["point", "comma"]
 
 MOSTLY = 0.8
 """Share of numbers above which the other values of a column are taken for mistakes."""
-CODE = r"^0[0-9]+(?:[.,][0-9]*)?$"
+CODE = r"^\+?0[0-9]+(?:[.,][0-9]*)?$"
 """Pattern of digits with a leading zero, such as the postal code 01001, which a number does not keep."""
 
 _SPACE = "[ \u00a0\u2007\u2009\u202f]"  # spaces that separate thousands, some of them not breaking
@@ -72,7 +74,7 @@ class _Core:
 def _core(cells: pl.Series) -> _Core:
     import polars as pl
 
-    parts = cells.str.replace_all("[−–﹣－]", "-").str.extract_groups(_CELL).struct.unnest()
+    parts = _plain_characters(cells).str.extract_groups(_CELL).struct.unnest()
     signs = [parts[name] == "-" for name in ("sign", "inner", "last")]
     negative = [one.fill_null(False) for one in signs]
     parentheses = parts["open"].is_not_null()
@@ -89,16 +91,34 @@ def _core(cells: pl.Series) -> _Core:
     return _Core(digits, units.replace(_SAME_UNIT))
 
 
+def _plain_characters(cells: pl.Series) -> pl.Series:
+    """Return cells with ASCII digits and minus signs; a dash in place of cents (``78,-``) is left out."""
+    if cells.str.contains(r"[\p{Nd}--0-9]").any():
+        cells = cells.str.replace_many(_ascii_characters())
+    return cells.str.replace_all("[−–—﹣－]", "-").str.replace(
+        r"([0-9])[.,]--?(\s|\)|\p{L}|\p{Sc}|$)", "${1}${2}"
+    )
+
+
+@functools.cache
+def _ascii_characters() -> dict[str, str]:
+    """Return the digit of each decimal digit of another script, such as the Arabic ٣, and the marks of Arabic."""
+    others = filter(str.isdecimal, map(chr, range(128, 0x10000)))
+    return {one: str(unicodedata.digit(one)) for one in others} | {"٫": ".", "٬": ","}
+
+
 def has_codes(cells: pl.Series) -> bool:
-    """Return whether some strings are digits with a leading zero, and the others are digits too.
+    """Return whether some strings are digits with a leading zero, and the others are digits too, perhaps after a plus sign.
 
     >>> import polars as pl
     >>> has_codes(pl.Series(["01001", "1001"])), has_codes(pl.Series(["0.5", "10"])), has_codes(pl.Series(["0", "10"]))
     (True, False, False)
+    >>> has_codes(pl.Series(["+4930", "004930"]))
+    True
     """
     if not cells.str.contains(CODE).any():
         return False
-    return bool(cells.str.contains(r"^[0-9]+(?:[.,][0-9]*)?$").all())
+    return bool(cells.str.contains(r"^\+?[0-9]+(?:[.,][0-9]*)?$").all())
 
 
 def find_decimal(
@@ -146,7 +166,11 @@ def find_decimal(
             f"{setting(('data', 'columns', 'NAME'), 'categorical')}"
         )
     if evidence:
-        return next(iter(evidence))
+        ((found, where_found),) = evidence.items()
+        for cells, mark in unclear:
+            if _mark(mark) == found:
+                _refuse_thousands(cells, mark, where_found, where)
+        return found
     for cells, mark in unclear:
         _refuse_unclear(cells, mark, prior, where)
     return prior if unclear else None
@@ -195,6 +219,29 @@ def _refuse_unclear(cells: pl.Series, mark: str, prior: Mark | None, where: str)
         f"decides it; if {example} is {value:g}: {setting(('data', 'decimal'), thousands)}; "
         f"if it is {example.replace(mark, '')}: {setting(('data', 'decimal'), decimals)}; "
         f"if these are not numbers: {_as_strings(cells.name)}"
+    )
+
+
+_GROUPED = 5  # numbers that all have three digits after the mark, by chance with probability 0.9^5 at most
+
+
+def _refuse_thousands(cells: pl.Series, mark: str, evidence: str, where: str) -> None:
+    """Raise a DataError if a column looks like thousands (950, 1.250) in a table whose decimal mark is this mark."""
+    numbers = _core(cells).digits.drop_nulls()
+    marked = numbers.str.contains("[.,]")
+    unmarked = numbers.filter(~marked)
+    if (
+        numbers.filter(marked).n_unique() < _GROUPED
+        or not len(unmarked)
+        or unmarked.str.contains("[0-9]{4}").any()
+    ):
+        return
+    example = str(numbers.filter(marked)[0])
+    raise DataError(
+        f"{_place(where)}column {cells.name!r} ({_shown(cells, 4)}) looks like separators of thousands, but {evidence} "
+        f"has decimal {_mark(mark)}s; if {example} is {float(example.replace(mark, '.')):g}: "
+        f"{setting(('data', 'decimal'), _mark(mark))}; if it is {example.replace(mark, '')}, write all numbers in one "
+        f"format; if these are not numbers: {_as_strings(cells.name)}"
     )
 
 

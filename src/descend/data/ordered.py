@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from descend.data.category_forms import aliases
 from descend.data.messages import listed, rows_hold
 from descend.data.parsing import is_missing, series_of, tidy, to_strings
 from descend.errors import DataError
@@ -63,6 +64,9 @@ def ordered_strings(series: pl.Series, order: Sequence[str], missing: Sequence[s
         DataError: there are values that are not among the categories; the message names their rows.
     """
     strings = to_strings(tidy(series, [one for one in missing if one not in order]))
+    forms = aliases(order)  # such as true for "True", and 1.0 for "1"
+    if strings.is_in(list(forms)).any():
+        strings = strings.replace(forms)
     invalid = strings.is_not_null() & ~strings.is_in(list(order))
     if invalid.any():
         rows = np.flatnonzero(invalid.to_numpy())

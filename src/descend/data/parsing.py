@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from descend.arguments import kind_of
+from descend.data.missing_numbers import without_missing_numbers
 from descend.data.number_format import Mark, parse
 from descend.data.number_format import integers as integers_of
 from descend.data.row_numbers import named_rows
@@ -20,7 +22,7 @@ from descend.errors import DataError
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["EXACT", "in_zone", "is_missing", "large_integers", "parse_booleans", "parse_numbers", "series_of", "tidy",
+__all__ = ["EXACT", "decoded", "in_zone", "is_missing", "large_integers", "parse_booleans", "parse_numbers", "series_of", "tidy",
            "to_strings"]  # fmt: skip
 
 EXACT = 2**53
@@ -61,12 +63,14 @@ def series_of(name: str, values: Iterable[Any]) -> pl.Series:
     import polars as pl
 
     clean = [None if is_missing(value) else value for value in values]
+    if (lists := _label_lists(name, clean)) is not None:
+        return lists
     kinds = {_family(value) for value in clean if value is not None}
     if None in kinds:
         row, odd = next((i, v) for i, v in enumerate(clean) if v is not None and _family(v) is None)
         raise DataError(
             f"column {name!r}: expected a number, string, boolean or date in each row, "
-            f"but {named_rows([row])} holds a {type(odd).__name__}; split it into one column per part, or drop the column"
+            f"but {named_rows([row])} holds {kind_of(odd)}; split it into one column per part, or drop the column"
         )
     if not kinds:
         return pl.Series(name, clean, dtype=pl.Null)
@@ -109,6 +113,31 @@ def series_of(name: str, values: Iterable[Any]) -> pl.Series:
     except ValueError as cause:
         raise DataError(f"column {name!r}: {cause}") from cause
     return pl.Series(name, strings, dtype=pl.String)
+
+
+def _label_lists(name: str, values: Sequence[Any]) -> pl.Series | None:
+    """Return lists, tuples or sets of strings or integers, such as the labels of each row, as a column of lists."""
+    import polars as pl
+
+    rows = [value for value in values if value is not None]
+    if not rows or not all(isinstance(row, list | tuple | set | frozenset) for row in rows):
+        return None
+    items = [item for row in rows for item in row]
+    if not all(isinstance(item, str | int | np.integer) and not isinstance(item, bool) for item in items):
+        return None
+    are_sets = any(isinstance(row, set | frozenset) for row in rows)
+    if (
+        items
+        and not are_sets
+        and all(isinstance(item, int | np.integer) and abs(int(item)) < 2**63 for item in items)
+    ):
+        return pl.Series(
+            name,
+            [None if row is None else [int(item) for item in row] for row in values],
+            dtype=pl.List(pl.Int64),
+        )
+    strings = [None if row is None else sorted(map(str, row)) for row in values]
+    return pl.Series(name, strings, dtype=pl.List(pl.String))
 
 
 def _family(value: object) -> str | None:
@@ -215,6 +244,9 @@ def tidy(series: pl.Series, missing: Missing) -> pl.Series:
     """
     import polars as pl
 
+    series = decoded(series)
+    if series.dtype.is_numeric():
+        series = without_missing_numbers(series, missing)
     kind = series.dtype
     if kind in (pl.Null, pl.Boolean):
         return series
@@ -243,6 +275,18 @@ def tidy(series: pl.Series, missing: Missing) -> pl.Series:
         f"column {series.name!r}: expected one number, string, boolean or date per row, got {kind}; "
         "split it into one column per part, or drop the column"
     )
+
+
+def decoded(series: pl.Series) -> pl.Series:
+    """Return bytes that are UTF-8 as strings, which some programs write to Parquet without their type."""
+    import polars as pl
+
+    if series.dtype != pl.Binary:
+        return series
+    try:
+        return series.cast(pl.String)
+    except pl.exceptions.PolarsError:
+        return series
 
 
 def _without_nan(floats: pl.Series) -> pl.Series:
@@ -304,15 +348,22 @@ def parse_booleans(column: pl.Series) -> tuple[pl.Series, pl.Series]:
 
 
 def to_strings(column: pl.Series) -> pl.Series:
-    """Convert a tidied column to strings; 3 and 3.0 both become ``"3"``, and 1e18 becomes its 19 digits."""
+    """Convert a tidied column to strings; 3 and 3.0 both become ``"3"``, and 1e18 becomes its 19 digits.
+
+    A number of single precision becomes the digits that single precision needs.
+    """
     import polars as pl
 
     if column.dtype == pl.Datetime and getattr(column.dtype, "time_zone", None):
         column = column.dt.replace_time_zone(None)
-    strings = column.cast(pl.String)
     if column.dtype != pl.Float64:
-        return strings
-    strings = strings.str.replace(r"\.0$", "")
+        return column.cast(pl.String)
+    strings = column.cast(pl.String)
+    single = column.cast(pl.Float32)
+    short = (single.cast(pl.Float64) == column) & (column != column.round()) & (column.abs() > 1e-30)
+    if short.any():  # 0.1 in single precision, whose value in double precision is 0.10000000149011612
+        strings = single.cast(pl.String).zip_with(short.fill_null(False), strings)
+    strings = strings.str.replace(r"\.0$", "").str.replace("^-0$", "0")
     magnitude = column.abs()
     large = ((magnitude > EXACT) & (magnitude < 2.0**126)).fill_null(False)
     if not large.any():

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from descend.data.columns import Column
 from descend.data.fitting import Rows, fit_inputs, row_weights
+from descend.data.label_lists import separator_hint
 from descend.data.label_notes import label_notes
 from descend.data.labels import classes_of, codes_of
-from descend.data.messages import listed, rows_hold, rows_text
+from descend.data.messages import listed, rows_hold
 from descend.data.part_weights import check_part_weights
 from descend.data.preprocessing import Preprocess
 from descend.data.rare_classes import rare_class_notes
@@ -112,7 +113,9 @@ def prepare(source: Source, settings: DataSettings | None = None, seed: int = 0)
 def _prepared(source: Source, settings: DataSettings, seed: int) -> Prepared:
     if source.targets is None:
         raise DataError(f"{source.name} has no targets to learn from; specify the target column")
-    targets = check_targets(source.targets, source.target_names, absent=source.absent_targets)
+    if source.label_column and not source.target_names:
+        raise DataError(f"target {source.label_column!r}: no row has a label; there is nothing to learn")
+    targets = check_targets(source.targets, _named_targets(source), absent=source.absent_targets)
     if len(targets) != len(source):
         raise DataError(f"{source.name} has {len(source)} rows but {len(targets)} targets")
     weights = _checked_weights(source.weights, len(source))
@@ -144,7 +147,8 @@ def _prepared(source: Source, settings: DataSettings, seed: int) -> Prepared:
         scale=settings.scale_name,
         clip=settings.clip if settings.clip != "none" and settings.scale_name in UNIT else None,
         reference=source.reference, name=source.name,
-        rows={part: len(getattr(parts, part)) for part in PARTS},
+        rows={part: len(getattr(parts, part)) for part in PARTS}, label_column=source.label_column,
+        label_separator=settings.label_separator,
     )  # fmt: skip
     if not classes:
         schema = _with_target_scale(schema, targets, parts.train, weights, settings.target_scale)
@@ -172,8 +176,10 @@ def _prepared(source: Source, settings: DataSettings, seed: int) -> Prepared:
     if settings.stream:
         encoded_parts = {part: dataclasses.replace(one, stored=True) for part, one in encoded_parts.items()}
     alone = (f"{ungrouped} rows have no group; each is a group of its own",) if ungrouped else ()
+    hint = "" if several else separator_hint(classes)
+    combined = (f"the target: {hint}",) if hint else ()
     notes = (
-        *source.notes, *parts.notes, *alone, *absent, *rare, *weight_notes,
+        *source.notes, *parts.notes, *alone, *combined, *absent, *rare, *weight_notes,
         *_spelling_notes(schema, source), *_column_notes(schema.columns),
     )  # fmt: skip
     train, validation, test = (encoded_parts[part] for part in PARTS)
@@ -200,7 +206,7 @@ def encode_source(source: Source, schema: Schema, preprocess: Preprocess | None 
         )
     with naming(source.numbers):
         targets = schema.encode_targets(
-            check_targets(source.targets, source.target_names, least=1, absent=source.absent_targets)
+            check_targets(source.targets, _named_targets(source), least=1, absent=source.absent_targets)
         )
     if len(targets) != len(source):
         raise DataError(f"{source.name} has {len(source)} rows but {len(targets)} targets")
@@ -220,6 +226,11 @@ def encode_source(source: Source, schema: Schema, preprocess: Preprocess | None 
     return _part(schema, source, inputs, targets, weights, np.arange(len(source)))
 
 
+def _named_targets(source: Source) -> tuple[str, ...]:
+    """Return the names of the targets for messages."""
+    return (source.label_column,) if source.label_column else source.target_names
+
+
 def _part(schema: Schema, source: Source, inputs: Tensor | None, targets: Tensor,
           weights: Array | None, rows: Array) -> Part:  # fmt: skip
     dataset = None if source.dataset is None else EncodedItems(source.dataset, schema, weights)
@@ -227,19 +238,29 @@ def _part(schema: Schema, source: Source, inputs: Tensor | None, targets: Tensor
     return Part(inputs, targets[torch.from_numpy(rows)], own, rows, dataset)
 
 
+_SMALLEST = 1e-30
+"""Weights are scaled if the largest one is below this, or above its inverse."""
+
+
 def _checked_weights(weights: Array | None, n: int) -> Array | None:
     if weights is None:
         return None
-    try:
-        checked = np.asarray(weights, dtype=np.float64)
-    except (TypeError, ValueError) as cause:
-        raise DataError(f"weights must be numbers: {cause}") from cause
-    if checked.shape != (n,):
-        raise DataError(f"expected one weight for each of the {n} rows, got shape {checked.shape}")
-    invalid = ~(np.isfinite(checked) & (checked >= 0))
-    if invalid.any():
-        raise DataError(f"weights must be finite and 0 or more; see {rows_text(np.flatnonzero(invalid))}")
-    return checked
+    weights = np.asarray(weights)
+    if weights.shape != (n,):
+        raise DataError(f"expected one weight for each of the {n} rows, got shape {weights.shape}")
+    checked = target_numbers(weights)
+    for problem, invalid in (
+        ("numbers", np.isnan(checked) & (weights.dtype.kind not in "iuf")),
+        ("finite and 0 or more", ~(np.isfinite(checked) & (checked >= 0))),
+    ):
+        if invalid.any():
+            shown = listed({repr(one): one for one in weights[invalid].tolist()}.values(), 3)
+            raise DataError(
+                f"the weights of rows must be {problem}, but {rows_hold(np.flatnonzero(invalid))} {shown}"
+            )
+    largest = checked.max(initial=0.0)
+    # Only ratios of weights matter; those outside the range of float32, with which networks are trained, are scaled.
+    return checked if largest == 0 or _SMALLEST <= largest <= 1 / _SMALLEST else checked / largest
 
 
 _DIGIT = re.compile(r"\d")

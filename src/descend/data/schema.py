@@ -18,10 +18,11 @@ from descend.data.encoding import cells_of_row, conform, encode
 from descend.data.frames import as_array, as_frame, is_frame
 from descend.data.labels import Label, codes_of, restore
 from descend.data.messages import listed, rows_hold
+from descend.data.missing_numbers import missing_numbers
 from descend.data.ngrams import NGrams
 from descend.data.row_numbers import naming
 from descend.data.schema_faults import fault_of
-from descend.data.settings import MISSING, Decimal, Separator
+from descend.data.settings import MISSING, Decimal, LabelSeparator, Separator
 from descend.data.source import Array, Kind, Source
 from descend.data.task import Task, target_numbers
 from descend.errors import DataError, RunError
@@ -72,6 +73,8 @@ class Schema:
         reference: what identifies the data on a command line, or None.
         name: a short name of the data.
         rows: number of rows in each part.
+        label_column: name of the target whose rows list their labels, which are the ``target_names``; empty for others.
+        label_separator: the specified separator of the labels in strings, or ``none``.
     """
 
     kind: Kind
@@ -101,6 +104,8 @@ class Schema:
     reference: str | None = None
     name: str = ""
     rows: Mapping[str, int] = field(default_factory=dict)
+    label_column: str = ""
+    label_separator: LabelSeparator = "none"
 
     __pydantic_config__: ClassVar[dict[str, object]] = STRICT
 
@@ -184,6 +189,8 @@ class Schema:
     def _plain_numbers(self, data: Array) -> Array | None:
         """Select the used columns of a numeric array, without parsing; None if the columns need parsing."""
         if data.shape[1] != len(self.columns) or any(column.kind != "numeric" for column in self.used):
+            return None
+        if any(missing_numbers(self.missing, column.name) for column in self.used):
             return None
         chosen = [at for at, column in enumerate(self.columns) if column.used]
         numbers = np.ascontiguousarray(

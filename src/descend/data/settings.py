@@ -19,6 +19,7 @@ __all__ = [
     "DataSettings",
     "Decimal",
     "DeclaredKind",
+    "LabelSeparator",
     "Missing",
     "Separator",
     "TargetScale",
@@ -37,6 +38,7 @@ TaskChoice = Literal[
 TargetScale = Literal["auto", "standard", "none"]
 Decimal = Literal["auto", "point", "comma"]
 Separator = Literal["auto", ",", ";", "\t", "|", ":", " "]
+LabelSeparator = Literal["none", ";", ",", "|", "/", ":", "+", "&", " ", "\t"]
 DeclaredKind = Literal["numeric", "categorical", "boolean", "date", "time", "duration", "text", "ignore"]
 ColumnChoice = DeclaredKind | tuple[str | int, ...] | Mapping[str, str | tuple[str, ...]]
 """The kind of a column, its categories in their order, or a table of its kind and settings."""
@@ -59,7 +61,7 @@ class DataSettings:
     """Settings of the data: how they are read, split, encoded and sampled.
 
     Args:
-        target: name of the column to predict; a tuple of names, or names joined by commas, for several
+        target: name of the column to predict; a list of names, or names joined by commas, for several
             numeric targets. Not needed if the data define their target, as the bundled data sets do.
         task: the learning task. ``auto`` infers it from the targets; ``classification`` chooses between
             ``binary``, ``multiclass`` and ``multi_label``, ``regression`` between one and several targets.
@@ -97,7 +99,8 @@ class DataSettings:
             is meant, such as ``Europe/Paris``.
             A list of strings, ``["S", "M", "L"]``, declares ordered categories.
         missing: strings that stand for a missing value, in all columns; or a table of such lists by the name of the
-            column, ``{"region": []}``, and the defaults for all others. An empty cell is always missing.
+            column, ``{"region": []}``, and the defaults for all others. An empty cell is always missing. A number in the
+            list, ``-999``, is missing in any way of writing it, also in a column of numbers.
         decimal: the decimal mark of numbers in text files and strings: ``point`` (1,234.5) or ``comma`` (1.234,5).
             ``auto`` finds it from all columns. The schema stores it, so that new data are read in the same way.
         separator: the character between the fields of a text file. ``auto`` takes it from the first line if that is
@@ -120,6 +123,9 @@ class DataSettings:
         stream: whether a Parquet file, or the images of a folder, stay on disk, for data larger than
             memory. Temporary files hold the encoded rows (in ``TMPDIR``, an environment variable).
         class_weights: ``balanced`` weights each training row by n / (K n_k), with n_k the number of rows of its class.
+        label_separator: the character between the labels of a row, if the target is a string such as ``red;round``. Each
+            label is then a target of its own (``multi_label``), and an empty cell is a row without labels. Targets that
+            are lists of labels need no setting.
 
     >>> DataSettings(target="price").validation
     0.15
@@ -155,6 +161,7 @@ class DataSettings:
     image_white: Positive | Literal["auto"] = "auto"
     stream: bool = False
     class_weights: Literal["none", "balanced"] = "none"
+    label_separator: LabelSeparator = "none"
 
     def __post_init__(self) -> None:
         """Remove spaces around the names of columns, as the readers do."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from descend.data.messages import listed, rows_text
 from descend.data.parsing import EXACT, tidy, to_strings
-from descend.data.row_numbers import RowNumbers
+from descend.data.row_numbers import RowNumbers, naming
 from descend.data.settings import Decimal
 from descend.data.streaming import StoredTable
 from descend.errors import DataError
@@ -22,7 +24,7 @@ from descend.process import in_fork, is_fork
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["PARTS", "Array", "Kind", "Source", "join", "take_rows"]
+__all__ = ["PARTS", "Array", "Kind", "Source", "join", "take_rows", "with_labels"]
 
 Array = np.ndarray[Any, Any]
 Kind = Literal["table", "images", "tensor", "dataset"]
@@ -56,6 +58,8 @@ class Source:
         white: the grey level of white in images with more than 8 bits per pixel; None if there are none.
         numbers: where the rows come from, for messages; None for rows 0, 1, 2, ...
         kept: columns to be written next to the predictions, as the file has them.
+        label_column: name of the target whose rows list their labels; ``targets`` then are columns of 0 and 1 for the
+            labels ``target_names``. Empty for other targets.
     """
 
     name: str
@@ -80,6 +84,7 @@ class Source:
     white: float | None = None
     numbers: RowNumbers | None = None
     kept: pl.DataFrame | None = None
+    label_column: str = ""
 
     def __len__(self) -> int:
         for rows in (self.frame, self.stored, self.inputs, self.dataset):
@@ -238,6 +243,10 @@ def join(train: Source, validation: Source | None = None, test: Source | None = 
     given = [
         (part, one) for part, one in zip(PARTS, (train, validation, test), strict=True) if one is not None
     ]
+    given = list(
+        zip([part for part, _ in given], _with_common_labels([one for _, one in given]), strict=True)
+    )
+    train = given[0][1]
     for part, one in given[1:]:
         _same_layout(train, one, part)
     split = np.concatenate([np.full(len(one), part) for part, one in given])
@@ -267,6 +276,42 @@ def join(train: Source, validation: Source | None = None, test: Source | None = 
         groups=None, row_names=None,
         numbers=RowNumbers.join([(_name(part, one), len(one), one.numbers) for part, one in given]),
     )  # fmt: skip
+
+
+def with_labels(source: Source, names: Sequence[str]) -> Source:
+    """Return a source of listed labels with a column for each given label, in the given order.
+
+    Raises:
+        DataError: a row has a label that is not among the names; the message names the row.
+    """
+    if source.targets is None or source.target_names == tuple(names):
+        return source
+    place = {name: at for at, name in enumerate(source.target_names)}
+    unknown = [name for name in source.target_names if name not in set(names)]
+    if unknown:
+        held = source.targets[:, [place[name] for name in unknown]] == 1
+        with naming(source.numbers):
+            raise DataError(
+                f"the target {source.label_column!r} contains {listed(unknown, 5)} in "
+                f"{rows_text(np.flatnonzero(held.any(axis=1)))}, which {'is' if len(unknown) == 1 else 'are'} not among "
+                f"the labels {listed(names, 10)}"
+            )
+    absent = np.array([value is None for value in source.targets[:, :1].reshape(-1).tolist()], dtype=bool)
+    columns = np.zeros((len(source), len(names)), dtype=source.targets.dtype)
+    for at, name in enumerate(names):
+        if name in place:
+            columns[:, at] = source.targets[:, place[name]]
+    if absent.any():
+        columns[absent] = None
+    return dataclasses.replace(source, targets=columns, target_names=tuple(names))
+
+
+def _with_common_labels(sources: Sequence[Source]) -> list[Source]:
+    """Return the sources with a column for each label that occurs in any of them."""
+    if not all(source.label_column for source in sources):
+        return list(sources)
+    names = list(dict.fromkeys(name for source in sources for name in source.target_names))
+    return [with_labels(source, names) for source in sources]
 
 
 def _name(part: str, source: Source) -> str:
@@ -311,13 +356,15 @@ def _joined(targets: list[Array]) -> Array:
 def _same_layout(train: Source, other: Source, part: str) -> None:
     if train.kind != other.kind:
         raise DataError(
-            f"the {part} data are of kind {other.kind}, but the training data of kind {train.kind}"
+            f"the {part} data are of the kind {other.kind}, but the training data are of the kind {train.kind}"
         )
     if train.frame is not None and other.frame is not None:
         absent = [name for name in train.frame.columns if name not in other.frame.columns]
         if absent:
+            own = f" ({other.name})" if other.reference else ""
             raise DataError(
-                f"the {part} data ({other.name}) lack the columns {', '.join(map(repr, absent[:8]))}"
+                f"the {part} data{own} lack the column{'' if len(absent) == 1 else 's'} {listed(absent)}, which the training "
+                "data have"
             )
     if (
         train.inputs is not None

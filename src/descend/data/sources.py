@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from descend.arguments import kind_of
 from descend.data import standard_input
 from descend.data.arrays import from_arrays, from_named_arrays, is_named_arrays, read_npz
 from descend.data.bundled import BUNDLED, from_bunch, load_bundled
@@ -19,16 +20,18 @@ from descend.data.compression import COMPRESSED
 from descend.data.frames import as_array, as_frame, is_frame, is_records, is_strings
 from descend.data.functions import call, is_function_path
 from descend.data.image_folders import ENDINGS, is_images, read_image_folder, read_images
+from descend.data.label_lists import divided
 from descend.data.messages import listed
 from descend.data.missing_targets import without_missing_targets
 from descend.data.parts import refuse_url, table_parts
 from descend.data.schema import Schema
-from descend.data.settings import DataSettings
-from descend.data.source import PARTS, Source, join
+from descend.data.settings import DataSettings, missing_in
+from descend.data.source import PARTS, Source, join, with_labels
 from descend.data.streaming import StoredTable
 from descend.data.table_files import TABLES
 from descend.data.table_sources import TableReader, target_names
-from descend.errors import DataError, did_you_mean
+from descend.errors import DataError, closest_file
+from descend.files import RUN_MARKERS
 from descend.process import in_fork
 
 if TYPE_CHECKING:
@@ -49,6 +52,7 @@ def read(
     held_out: bool = False,
     keep: Sequence[str] = (),
     after: Source | None = None,
+    name: str = "data",
 ) -> Source:
     """Read data of any form as a :class:`~descend.data.source.Source`.
 
@@ -68,6 +72,7 @@ def read(
             names theirs.
         keep: columns of a table to return in ``Source.kept``, as the file has them.
         after: the training data whose validation or test rows these are; images get their size and level of white.
+        name: what data in memory are called in messages.
 
     >>> source = read({"size": [1.0, 2.0, 3.0], "price": [10.0, 21.0, 29.0]}, target="price")
     >>> source.frame.columns, source.targets.tolist()
@@ -86,11 +91,17 @@ def read(
         settings, weights = dataclasses.replace(settings, weights=weights), None
     if after is not None:
         settings = like(settings, after)
-    source = _Reader(
-        settings, predicting, schema, held_out, tuple(name.strip() for name in keep), after
-    ).read(data)
+    titles = tuple(title.strip() for title in keep)
+    source = _Reader(settings, predicting, schema, held_out, titles, after, name).read(data)
     if not isinstance(data, Source):
-        source = choose_columns(source, settings, target_names(settings, _columns_of(source)), strict=strict)
+        names = target_names(settings, _columns_of(source))
+        own = names is not None and names == (source.label_column,)
+        source = choose_columns(source, settings, None if own else names, strict=strict)
+    source = divided(
+        source, settings.label_separator, missing_in(settings.missing, _first(source.target_names))
+    )
+    if schema is not None and schema.label_column and source.label_column:
+        source = with_labels(source, schema.target_names)
     if weights is not None:
         source = dataclasses.replace(source, weights=as_array(weights))
     if len(source) == 0:
@@ -107,11 +118,20 @@ def read(
 def _as_trained(settings: DataSettings, schema: Schema) -> DataSettings:
     return dataclasses.replace(
         settings,
-        target=settings.target or (schema.target_names if schema.kind == "table" and schema.named else None),
+        target=settings.target or _targets_of(schema),
         missing=schema.missing,
         decimal=settings.decimal if settings.decimal != "auto" else schema.decimal,
         separator=settings.separator if settings.separator != "auto" else schema.separator,
+        label_separator=(
+            settings.label_separator if settings.label_separator != "none" else schema.label_separator
+        ),
     )
+
+
+def _targets_of(schema: Schema) -> tuple[str, ...] | None:
+    if schema.kind != "table" or not schema.named:
+        return None
+    return (schema.label_column,) if schema.label_column else schema.target_names
 
 
 def like(settings: DataSettings, source: Source) -> DataSettings:
@@ -133,6 +153,7 @@ class _Reader:
     held_out: bool
     keep: tuple[str, ...] = ()
     after: Source | None = None
+    name: str = "data"
 
     @property
     def _given_names(self) -> tuple[str, ...] | None:
@@ -148,7 +169,7 @@ class _Reader:
             return self._named(data)
         if isinstance(data, os.PathLike):
             return self._path(Path(data))
-        return self._object(data, "data", None)
+        return self._object(data, self.name, None)
 
     @property
     def tables(self) -> TableReader:
@@ -193,8 +214,9 @@ class _Reader:
             return from_torch_dataset(data, name=name, reference=reference)
         if _is_pair(data) or (not self.predicting and _is_text_pair(data)):
             return from_arrays(
-                data[0], data[1], name=name, reference=reference, target_names=self._given_names
-            )
+                data[0], data[1], name=name, reference=reference, target_names=self._given_names,
+                label_lists=self.schema is not None and bool(self.schema.label_column),
+            )  # fmt: skip
         if self.predicting:
             return from_arrays(data, None, name=name, reference=reference)
         raise DataError(
@@ -233,6 +255,7 @@ class _Reader:
         if not exists:
             raise DataError(f"no such file, folder or data set: {path}{_suggestion(path)}")
         if folder:
+            _refuse_results(path)
             return self._folder(path)
         suffix = path.suffix.lower()
         if self.settings.stream:
@@ -243,6 +266,8 @@ class _Reader:
                 )
             return self.tables.frame(StoredTable.open(path), path.name, str(path))
         if suffix in ("", *TABLES, *COMPRESSED):
+            if self.schema is not None and self.schema.kind == "images":
+                raise DataError(f"{path} is a table, but the network was trained on images")
             return self.tables.file(path)
         if suffix == ".npz":
             return read_npz(path, predicting=self.predicting, target_names=self._given_names)
@@ -295,7 +320,15 @@ class _Reader:
 
 
 def _columns_of(source: Source) -> list[str]:
-    return [*source.target_names, *(source.frame.columns if source.frame is not None else ())]
+    return [
+        *source.target_names,
+        source.label_column,
+        *(source.frame.columns if source.frame is not None else ()),
+    ]
+
+
+def _first(names: Sequence[str]) -> str:
+    return names[0] if names else ""
 
 
 def _is_pair(data: Any) -> bool:
@@ -324,7 +357,18 @@ def _is_dataset(data: object) -> bool:
 
 def _described(data: object) -> str:
     shape = getattr(data, "shape", None)
-    return type(data).__name__ + (f" of shape {tuple(shape)}" if shape is not None else "")
+    if isinstance(data, list | tuple):
+        return f"{kind_of(data)} of {len(data)} item{'' if len(data) == 1 else 's'}"
+    return kind_of(data) + (f" of shape {tuple(shape)}" if shape is not None else "")
+
+
+def _refuse_results(path: Path) -> None:
+    """Refuse the folder of a run, a search or a comparison, which contains no data."""
+    is_run = all((path / name).is_file() for name in RUN_MARKERS)
+    if is_run or any((path / name).is_file() for name in ("search.json", "comparison_settings.json")):
+        raise DataError(
+            f"{path} is a folder of results, not of data; specify a data set, a data file or a folder of images by class"
+        )
 
 
 def _suggestion(path: Path) -> str:
@@ -332,5 +376,7 @@ def _suggestion(path: Path) -> str:
         siblings = [one.name for one in path.parent.iterdir()][:1000]
     except (OSError, ValueError):
         siblings = []
-    suggestion = did_you_mean(path.name, [*BUNDLED, *siblings])
-    return f"; {suggestion}" if suggestion.startswith("did") else f"; bundled data sets are {listed(BUNDLED)}"
+    close = closest_file(path.name, [*BUNDLED, *siblings])
+    if close is None:
+        return f"; bundled data sets are {listed(BUNDLED)}"
+    return f"; did you mean '{close if close in BUNDLED else path.parent / close}'?"

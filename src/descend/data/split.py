@@ -11,6 +11,7 @@ from descend.data.messages import listed, rows_hold
 from descend.data.parsing import is_missing
 from descend.data.source import PARTS, Array
 from descend.errors import DataError
+from descend.interface import setting
 from descend.rng import key
 
 __all__ = ["PART_WORDS", "Split", "group_names", "is_random", "part_names", "split"]
@@ -138,10 +139,11 @@ def _sizes(n: int, validation: float, test: float) -> tuple[int, int]:
     while sum(sizes) >= n and max(sizes) > 1:  # keep at least one training row
         sizes[int(np.argmax(sizes))] -= 1
     if sum(sizes) >= n:
-        parts = " and a ".join(part for part, size in zip(PARTS[1:], sizes, strict=True) if size)
+        named = [part for part, size in zip(PARTS[1:], sizes, strict=True) if size]
+        parts = f"training, {named[0]} and {named[1]}" if len(named) == 2 else f"training and {named[0]}"
+        keys = " or ".join(setting(f"data.{part}", 0) for part in reversed(named))
         raise DataError(
-            f"{n} rows are too few for a training and a {parts} part; "
-            "add rows, or set data.test = 0 or data.validation = 0"
+            f"{n} row{' is' if n == 1 else 's are'} too few for {parts} parts; add rows, or omit a part: {keys}"
         )
     return sizes[0], sizes[1]
 

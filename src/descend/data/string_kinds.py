@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from descend.data.gap_words import gaps_among_numbers
 from descend.data.large_integers import refuse_too_close
 from descend.data.messages import listed, rows_hold
 from descend.data.number_format import MOSTLY, Mark, different_units, parse
@@ -61,10 +62,15 @@ def parse_strings(values: pl.Series, settings: DataSettings) -> tuple[pl.Series,
             f"column {values.name!r}: the numbers have different units ({listed(one or 'none' for one in units)}); "
             f"convert them to one unit, or if these are not numbers: {kind_option(values.name, 'categorical')}"
         )
-    if count <= (1 - MOSTLY) * present:
+    if count <= (1 - MOSTLY) * present or gaps_among_numbers(numbers, _distinct(values, invalid)):
         raise mixed(values, invalid, "numbers", settings)
     refuse_other_mark([values], mark)
     return values, "", ""
+
+
+def _distinct(values: pl.Series, chosen: pl.Series) -> list[str]:
+    strings: list[str] = values.filter(chosen).unique(maintain_order=True).to_list()
+    return strings
 
 
 def mixed(values: pl.Series, invalid: pl.Series, what: str, settings: DataSettings) -> DataError:

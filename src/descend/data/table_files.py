@@ -259,10 +259,13 @@ def _ragged_error(path: Path, text: TextFile, widths: list[int], lines: list[int
     shown = "; ".join(f"line {lines[at]} has {widths[at]}" for at in wrong[:3]) + (
         " ..." if len(wrong) > 3 else ""
     )
+    others = {widths[at] for at in wrong}
+    remedy = "check for separators inside values (quote them) and for lines that were cut off"
+    if len(others) == 1 and len(wrong) + 1 >= sum(width > 0 for width in widths):
+        remedy = f"remove the lines before the header, if line {lines[0]} is not the header, or {remedy}"
     return DataError(
-        f"{path} is ragged: the header has {expected} fields, {shown}; "
-        f"{separator_option(separator)}; check for separators inside values (quote them) and for lines that were "
-        "cut off"
+        f"{path} is ragged: the header has {expected} field{'' if expected == 1 else 's'}, {shown}; "
+        f"{separator_option(separator)}; {remedy}"
     )
 
 
@@ -300,7 +303,7 @@ def _without_blank_lines(
     while widths and widths[0] == 0:
         widths.pop(0)
     blank = np.array(widths[1:]) == 0
-    if len(blank) != frame.height:  # polars makes no rows of blank lines at the end
+    if blank[frame.height :].all():  # polars makes no rows of blank lines at the end
         blank = blank[: frame.height]
     if len(blank) != frame.height or not blank.any():
         return frame, ()
@@ -313,38 +316,41 @@ def _without_blank_lines(
 def _read_parquet(path: Path, text_format: _TextFormat) -> Table:
     import polars as pl
 
-    def parse() -> pl.DataFrame:
-        if text_format.content is not None:
-            return pl.read_parquet(BytesIO(text_format.content))
-        return pl.read_parquet(path, glob=False, hive_partitioning=False)
-
-    frame = _binary(path, "Parquet", parse, text_format)
     source = path if text_format.content is None else text_format.content
-    return Table(*with_orders_of_parquet_file(frame, source))
+
+    def parse() -> tuple[pl.DataFrame, tuple[str, ...]]:
+        if isinstance(source, bytes):
+            frame = pl.read_parquet(BytesIO(source))
+        else:
+            frame = pl.read_parquet(source, glob=False, hive_partitioning=False)
+        return with_orders_of_parquet_file(frame, source)
+
+    return Table(*_binary(path, "Parquet", parse, text_format))
 
 
 def _read_arrow(path: Path, text_format: _TextFormat) -> Table:
     import polars as pl
 
+    source = path if text_format.content is None else text_format.content
+
     def opened() -> BinaryIO:  # polars would interpret a path as a glob pattern
-        return path.open("rb") if text_format.content is None else BytesIO(text_format.content)
+        return BytesIO(source) if isinstance(source, bytes) else source.open("rb")
 
     with opened() as file:
         reader = pl.read_ipc if file.read(6) == b"ARROW1" else pl.read_ipc_stream
 
-    def parse() -> pl.DataFrame:
+    def parse() -> tuple[pl.DataFrame, tuple[str, ...]]:
         try:
             with opened() as file:
-                return reader(file)
+                frame = reader(file)
         except pl.exceptions.PolarsError:
-            frame = read_by_pyarrow(path if text_format.content is None else text_format.content)
-            if frame is None:
+            found = read_by_pyarrow(source)
+            if found is None:
                 raise
-            return frame
+            frame = found
+        return with_orders_of_arrow_file(frame, source), ()
 
-    frame = _binary(path, "Arrow", parse, text_format)
-    source = path if text_format.content is None else text_format.content
-    return Table(with_orders_of_arrow_file(frame, source))
+    return Table(*_binary(path, "Arrow", parse, text_format))
 
 
 def _read_json(path: Path, text_format: _TextFormat) -> Table:
@@ -359,14 +365,17 @@ def _read_workbook(path: Path, text_format: _TextFormat) -> Table:
 
 
 def _binary(
-    path: Path, file_format: str, read: Callable[[], pl.DataFrame], text_format: _TextFormat
-) -> pl.DataFrame:
+    path: Path,
+    file_format: str,
+    read: Callable[[], tuple[pl.DataFrame, tuple[str, ...]]],
+    text_format: _TextFormat,
+) -> tuple[pl.DataFrame, tuple[str, ...]]:
     if not (path.stat().st_size if text_format.content is None else text_format.content):
         raise DataError(f"{path} is empty")
-    frame = read_or_raise(path, file_format, read)
+    frame, notes = read_or_raise(path, file_format, read)
     if frame.height == 0:
         raise DataError(f"{path} has no rows")
-    return frame
+    return frame, notes
 
 
 Reader = Callable[[Path, _TextFormat], Table]

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from descend.data.arrays import labels_of
+from descend.data.arrays import labels_of, names_of
 from descend.data.frames import take
+from descend.data.label_lists import labels_of_column
 from descend.data.messages import listed
 from descend.data.parts import columns_to_keep, joined_parts
 from descend.data.row_numbers import RowNumbers, naming
 from descend.data.schema import Schema
-from descend.data.settings import DataSettings, Decimal
+from descend.data.settings import DataSettings, Decimal, missing_in
 from descend.data.source import Array, Source
 from descend.data.split import part_names
 from descend.data.streaming import StoredTable
@@ -57,7 +58,7 @@ class TableReader:
             path,
             missing=settings.missing,
             strings=self._strings,
-            labels=target_names(settings, None) or (),
+            labels=self._labels,
             separator=settings.separator,
             decimal=settings.decimal,
             typed=typed,
@@ -71,7 +72,19 @@ class TableReader:
     def _strings(self) -> list[str]:
         """Columns of a text file that stay strings although they may look like numbers."""
         declared = [one for one in self.settings.columns if _is_read_as_string(self.settings, one)]
+        if self.settings.label_separator != "none":
+            declared += target_names(self.settings, None) or ()
         return declared + [one for one in (self.settings.groups, self.settings.split) if one is not None]
+
+    @property
+    def _labels(self) -> list[str]:
+        """Columns of a text file that keep the strings for missing values: targets, and ordered categories among them."""
+        ordered = [
+            name
+            for name, choice in self.settings.columns.items()
+            if isinstance(choice, list | tuple) and set(choice) & set(missing_in(self.settings.missing, name))
+        ]
+        return [*(target_names(self.settings, None) or ()), *ordered]
 
     def file(self, path: Path, content: bytes | None = None) -> Source:
         """Read the table in a file, or in its content; ``path`` then only names it."""
@@ -129,7 +142,7 @@ class TableReader:
         if joined.is_text and not self._is_table:
             result = typed(
                 cells, missing=self.settings.missing, strings=self._strings,
-                labels=target_names(self.settings, None) or (), decimal=self.settings.decimal,
+                labels=self._labels, decimal=self.settings.decimal,
                 prior=joined.prior, where=str(path),
             )  # fmt: skip
             joined = joined._replace(frame=result.frame, decimal=result.decimal)
@@ -180,13 +193,20 @@ class TableReader:
         targets: Array | None = None
         absent = ""
         notes: tuple[str, ...] = ()
+        label_column = ""
         if names is not None and not (self.predicting and any(one not in frame.columns for one in names)):
             frame, series = take(frame, names, f"{name}: target")
             absent = absent_strings(series, self.settings.missing)
-            if text is not None and not self._has_string_classes:
+            divided = self.settings.label_separator != "none"
+            if text is not None and not self._has_string_classes and not divided:
                 series, notes = converted_columns(series, text, self.settings.missing)
-            columns = [labels_of(one, self.settings.missing) for one in series]
-            targets = columns[0] if len(columns) == 1 else np.column_stack(columns)
+            lists = labels_of_column(series[0]) if len(series) == 1 else None
+            if lists is not None:
+                label_column = names[0]
+                targets, names = lists
+            else:
+                columns = [labels_of(one, () if divided else self.settings.missing) for one in series]
+                targets = columns[0] if len(columns) == 1 else np.column_stack(columns)
         special = {
             "split": self.settings.split,
             "groups": self.settings.groups,
@@ -198,7 +218,11 @@ class TableReader:
                 frame, (one,) = take(frame, [column], f"{name}: data.{key}")
                 if text is not None and key == "weights":
                     (one,), _ = converted_columns([one], text, self.settings.missing)
-                extra[key] = labels_of(one, self.settings.missing)
+                extra[key] = (
+                    names_of(one, self.settings.missing)
+                    if key == "groups"
+                    else labels_of(one, self.settings.missing)
+                )
         if frame.width == 0:
             raise DataError(f"{name}: expected feature columns in addition to the target column")
         split = (
@@ -211,6 +235,7 @@ class TableReader:
             frame=None if isinstance(frame, StoredTable) else frame,
             stored=frame if isinstance(frame, StoredTable) else None,
             groups=extra.get("groups"), weights=extra.get("weights"), absent_targets=absent, notes=notes, kept=kept,
+            label_column=label_column,
         )  # fmt: skip
 
     @property
@@ -229,8 +254,10 @@ def target_names(settings: DataSettings, columns: Sequence[str] | None) -> tuple
     """Return the names of the target columns; a string with commas lists several, unless it is itself a column name."""
     if settings.target is None:
         return None
-    if not isinstance(settings.target, str):
-        return tuple(settings.target)
-    if columns is not None and settings.target in columns:
+    if columns is not None and isinstance(settings.target, str) and settings.target in columns:
         return (settings.target,)
-    return tuple(name.strip() for name in settings.target.split(","))
+    listed = settings.target.split(",") if isinstance(settings.target, str) else settings.target
+    names = tuple(name.strip() for name in listed) if isinstance(settings.target, str) else tuple(listed)
+    if repeated := next((name for at, name in enumerate(names) if name in names[:at]), None):
+        raise DataError(f"data.target: '{repeated}' is listed twice")
+    return names

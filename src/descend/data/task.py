@@ -10,6 +10,8 @@ from typing import Literal
 
 import numpy as np
 
+from descend.data.gap_words import gap_words
+from descend.data.label_lists import separator_hint
 from descend.data.labels import classes_of
 from descend.data.large_integers import too_close
 from descend.data.messages import listed, rows_hold, rows_text
@@ -24,6 +26,7 @@ __all__ = ["Task", "are_labels", "check_targets", "infer_task", "target_numbers"
 
 Task = Literal["regression", "multi_regression", "binary", "multiclass", "multi_label"]
 _MAX_INTEGER_CLASSES = 20  # distinct integers up to which they are taken for classes
+_LARGEST = 1e37  # metrics in the units of the target are computed in single precision
 _MAX_MISTAKES = 0.2  # share of strings among numbers up to which they are taken for mistakes
 
 
@@ -152,16 +155,19 @@ def infer_task(targets: Array, declared: TaskChoice = "auto", decimal: Decimal =
         _refuse_mixed(targets, decimal)
     if count == 1:
         raise DataError(
-            f"every row has the same target {listed(classes)}; a classifier needs at least two classes"
+            f"every row has the same target {listed(classes)}; there is nothing to learn "
+            "(a classifier needs at least two classes)"
         )
     if declared == "binary" and count != 2:
         raise DataError(
             f"data.task = 'binary' needs two classes, but the target has {count}: {listed(classes)}"
         )
     if count > max(2, len(targets) // 2):
+        several = separator_hint(classes)
         raise DataError(
             f"the target has {count} distinct labels in {len(targets)} rows ({listed(classes, 3)}); "
-            "each class needs several rows: is it an identifier? For numbers, set data.task = 'regression'"
+            + (several and f"{several}; otherwise ")
+            + f"each class needs several rows: is it an identifier? For numbers: {setting('data.task', 'regression')}"
         )
     if declared == "multiclass":
         return "multiclass", "as set in data.task"
@@ -188,8 +194,8 @@ def are_labels(targets: Array) -> bool:
 def _multi_label(targets: Array, declared: TaskChoice) -> tuple[Task, str]:
     if targets.ndim == 1:
         raise DataError(
-            "data.task = 'multi_label' needs two or more target columns, got one; for one column of two classes, set "
-            "data.task = 'binary'"
+            "data.task = 'multi_label' needs two or more target columns, got one; for strings of several labels such as "
+            f"'red;round': {setting('data.label_separator', ';')}; for one column of two classes, set data.task = 'binary'"
         )
     classes, _ = classes_of(targets.reshape(-1))
     if len(classes) != 2:
@@ -243,9 +249,24 @@ def _numbers_of_strings(targets: Array, decimal: Decimal) -> Array | None:
     numbers = target_numbers(targets, decimal)
     if not np.isfinite(numbers).all() or has_codes(pl.Series(flat, dtype=pl.String).str.strip_chars()):
         return None
+    large = _large_integers(flat) if targets.ndim == 1 else None
+    if large is not None:
+        return large
     are_integers = (numbers == np.round(numbers)).all() and np.abs(numbers).max() < 2**53
     written_so = not any("." in value or "e" in value.lower() for value in flat) or decimal == "comma"
     return numbers.astype(np.int64) if are_integers and written_so else numbers
+
+
+_DIGITS = re.compile(r"\s*[+-]?[0-9]{1,1000}\s*")
+
+
+def _large_integers(values: Sequence[str]) -> Array | None:
+    """Return strings of integers as Python integers if some are beyond 2^53, or else None."""
+    if not all(map(_DIGITS.fullmatch, values)):
+        return None
+    integers = np.empty(len(values), dtype=object)
+    integers[:] = [int(value) for value in values]
+    return integers if max(map(abs, integers.tolist())) > EXACT else None
 
 
 _MAYBE_NUMBER = re.compile(r"\d|inf|nan", re.IGNORECASE)
@@ -284,6 +305,13 @@ def _refuse_mixed(targets: Array, decimal: Decimal) -> None:
     """Raise a DataError if most labels are distinct numbers and a few are not, which suggests mistakes."""
     numbers = target_numbers(targets, decimal)
     invalid = np.isnan(numbers)
+    words = [str(value) for value in dict.fromkeys(targets[invalid].tolist())]
+    if len(np.unique(numbers[~invalid])) > _MAX_INTEGER_CLASSES and gap_words(words) == words != []:
+        raise DataError(
+            f"the target contains numbers, but {rows_hold(np.flatnonzero(invalid))} {listed(words, 5)}; if this stands for "
+            f"a missing value, add it to data.missing and leave these rows out: {setting('data.drop_missing_targets', True)}"
+            f"; if these are classes: {setting('data.task', 'classification')}"
+        )
     if (
         0 < invalid.sum() <= _MAX_MISTAKES * len(targets)
         and len(np.unique(numbers[~invalid])) > _MAX_INTEGER_CLASSES
@@ -295,6 +323,16 @@ def _refuse_mixed(targets: Array, decimal: Decimal) -> None:
         )
 
 
+def _integers(targets: Array) -> Array | None:
+    """Return the integers of one target, also of strings beyond 2^53; None for other targets."""
+    if targets.ndim > 1:
+        return None
+    flat = targets.tolist()
+    if all(isinstance(value, str) for value in flat):
+        return _large_integers(flat)
+    return targets if _kind(targets) == "integers" else None
+
+
 def _regression(targets: Array, declared: TaskChoice, decimal: Decimal = "auto") -> tuple[Task, str]:
     if _kind(targets) == "strings" or targets.dtype.kind not in "biuf":
         numbers = target_numbers(targets, decimal)
@@ -302,20 +340,23 @@ def _regression(targets: Array, declared: TaskChoice, decimal: Decimal = "auto")
         if invalid.any():
             others = dict.fromkeys(targets.reshape(-1)[np.isnan(numbers).reshape(-1)].tolist())
             raise DataError(
-                f"data.task = '{declared}' needs numbers, but {rows_hold(np.flatnonzero(invalid))} {listed(others, 3)}"
+                f"data.task = '{declared}' needs numbers, but {rows_hold(np.flatnonzero(invalid))} {listed(others, 3)}; "
+                f"correct or remove these rows, or if they are classes: {setting('data.task', 'classification')}"
             )
     else:
         numbers = targets.astype(np.float64)
-    if targets.ndim == 1 and _kind(targets) == "integers":
-        low, high = int(targets.min()), int(targets.max())
+    integers = _integers(targets)
+    if integers is not None:
+        low, high = int(integers.min()), int(integers.max())
         if too_close(low, high):
             raise DataError(
                 f"as floating-point numbers, different targets from {low} to {high} would be equal; subtract {low} "
                 f"from each, or if they are classes: {setting('data.task', 'classification')}"
             )
-    if not np.isfinite(numbers).all() or np.abs(numbers).max() > 1e150:
+    if not np.isfinite(numbers).all() or np.abs(numbers).max() > _LARGEST:
         raise DataError(
-            "the target contains numbers that are not finite or beyond 1e150; correct or rescale them"
+            f"the target contains numbers that are not finite or beyond {_LARGEST:g}, the range of single precision; "
+            "correct them, or divide all targets by a constant"
         )
     table = numbers.reshape(len(numbers), -1)
     constant = np.flatnonzero(table.min(axis=0) == table.max(axis=0))

@@ -21,6 +21,8 @@ __all__ = ["TextFile", "open_text", "records"]
 _HEAD_BYTES = 1 << 20  # size of the beginning of a file, in which the header is expected
 _RECORDS = 100  # rows that are compared with the header
 _MARK = b"\xef\xbb\xbf"  # byte order mark of UTF-8
+_LONE_RETURN = re.compile(rb'"[^"]*"|\r(?!\r*\n)')  # an end of line of its own; within quotes it is none
+_BLANK = " \t\r\n,;|\"'"  # what a line without any field consists of
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 
 
@@ -54,8 +56,9 @@ def open_text(
 ) -> TextFile:
     """Find the header of a text file.
 
-    Lines that begin with ``#`` before the header are skipped, unless the last of them has as many fields as the next
-    line: it is then the header. Separators at the end of all rows, or of the header alone, are ignored.
+    Lines without any field before the header are skipped, and lines that begin with ``#``, unless the last of those has
+    as many fields as the next line: it is then the header. Separators at the end of all rows, or only of the header, are
+    ignored.
 
     Args:
         path: the file; it only names it if ``content`` is specified.
@@ -70,8 +73,8 @@ def open_text(
     """
     file = _Opened(path, content)
     notes = file.decode(encoding, expected_encoding)
-    if b"\r" in file.head and b"\n" not in file.head:
-        file.replace(file.content.replace(b"\r", b"\n"))
+    if any(match[0] == b"\r" for match in _LONE_RETURN.finditer(file.head)):
+        file.replace(_LONE_RETURN.sub(lambda match: b"\n" if match[0] == b"\r" else match[0], file.content))
     declared = declared_separator(file.text)
     skipped = 0
     if declared is not None:
@@ -80,7 +83,7 @@ def open_text(
     comments = _comments(file.text, separator)
     if comments:
         lines = file.text.splitlines(keepends=True)[:comments]
-        shown = next(line.strip() for line in lines if line.strip())
+        shown = next((line.strip() for line in lines if line.strip()), "")
         file.replace(file.content.removeprefix(_MARK)[len("".join(lines).encode()) :])
         skipped += comments
         notes += (f"{comments} {'line' if comments == 1 else 'lines'} before the header {'is' if comments == 1 else 'are'} "
@@ -164,22 +167,28 @@ class _Opened:
 
 
 def _comments(text: str, separator: Separator) -> int:
-    """Return the number of lines before the header: those from the first line that begin with ``#``, and blank ones."""
+    """Return the number of lines before the header: those that begin with ``#``, and those without any field.
+
+    It is 0 if they are only ends of lines, which every reader skips.
+    """
     lines = text.splitlines(keepends=True)[: 10 * _RECORDS]
     last = at = -1
     for at, line in enumerate(lines):
         if line.lstrip().startswith("#"):
             last = at
-        elif line.strip():
+        elif line.strip(_BLANK):
             break
-    if last < 0 or at == last:
+    if last < 0:
+        is_row = bool(lines) and lines[at].strip(_BLANK) != ""
+        return at if is_row and "".join(lines[:at]).strip("\r\n") else 0
+    if at == last:
         return 0
     rest = "".join(lines[at:])
     found = find_separator(rest, complete=False) if separator == "auto" else separator
     widths = [len(next(csv.reader([line], delimiter=found), [])) for line in (lines[last], lines[at])]
     if widths[0] == widths[1] > 1:
         return last
-    return last + 1
+    return at if "".join(lines[last + 1 : at]).strip("\r\n") else last + 1
 
 
 def _header(path: Path, text: str, separator: str) -> tuple[list[str], int]:

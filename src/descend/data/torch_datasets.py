@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from descend.arguments import kind_of
 from descend.data.arrays import as_targets
 from descend.data.source import Array, Source
 from descend.errors import DataError
@@ -31,7 +32,7 @@ def from_torch_dataset(data: Any, *, name: str = "dataset", reference: str | Non
     if not hasattr(data, "__len__") or not hasattr(type(data), "__getitem__"):
         raise DataError(
             f"{name}: expected a map-style Dataset (with __len__ and __getitem__), "
-            f"got {type(data).__name__}; "
+            f"got {kind_of(data)}; "
             "an iterable one cannot be split or shuffled: load its items into a list first"
         )
     size = len(data)
@@ -71,9 +72,7 @@ def _item(data: Any, row: int) -> tuple[Any, ...]:
     except Exception as cause:
         raise DataError(f"item {row} of the dataset failed with {type(cause).__name__}: {cause}") from cause
     if not isinstance(item, tuple | list) or len(item) not in (2, 3):
-        raise DataError(
-            f"item {row} of the dataset: expected a pair (input, target), got {type(item).__name__}"
-        )
+        raise DataError(f"item {row} of the dataset: expected a pair (input, target), got {kind_of(item)}")
     return tuple(item)
 
 
@@ -97,7 +96,7 @@ def item_input(data: Any, row: int) -> Array:
     if array.dtype.kind not in "biuf":
         raise DataError(
             f"item {row} of the dataset: expected a tensor or an array of numbers as input, "
-            f"got {type(inputs).__name__}; add a transform to the dataset that returns a tensor"
+            f"got {kind_of(inputs)}; add a transform to the dataset that returns a tensor"
         )
     return array
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypedDict, TypeVar, Unpack
 
+from descend.arguments import COMMON, target_names
 from descend.errors import UserError, did_you_mean
 
 __all__ = ["DataOptions", "TrainingData", "accepts_data_options"]
@@ -75,7 +76,14 @@ class TrainingData:
         """The names of the target columns; empty if none is specified."""
         if self.target is None:
             return ()
-        return (self.target,) if isinstance(self.target, str) else tuple(self.target)
+        names = target_names("target", self.target)
+        return (names,) if isinstance(names, str) else tuple(names)
+
+
+def _checked(name: str, value: Any) -> Any:
+    """Return an argument, checked if it has the same meaning in all functions."""
+    check = COMMON.get(name)
+    return value if check is None or (value is None and name != "seed") else check(name, value)
 
 
 def accepts_data_options(function: Callable[P, R]) -> Callable[P, R]:
@@ -95,9 +103,15 @@ def accepts_data_options(function: Callable[P, R]) -> Callable[P, R]:
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         for name in kwargs:
             if name not in names:
-                raise TypeError(
-                    f"{function.__name__}() got an unexpected keyword argument '{name}'; {did_you_mean(name, names)}"
-                )
+                hint = did_you_mean(name, names)
+                if "recipe" in names and not hint.startswith("did"):
+                    hint = (
+                        "settings of training belong in the recipe, such as recipe={'optimizer.lr': 0.1}; "
+                        + hint
+                    )
+                raise TypeError(f"{function.__name__}() got an unexpected keyword argument '{name}'; {hint}")
+        for name, value in kwargs.items():
+            kwargs[name] = _checked(name, value)
         return function(*args, **kwargs)
 
     checked.__signature__ = own.replace(parameters=shown)  # type: ignore[attr-defined]  # functions accept attributes

@@ -13,6 +13,7 @@ from sklearn.model_selection import check_cv
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from descend.arguments import kind_of
 from descend.data.source import Array, Source
 from descend.errors import DivergedError, Interrupted, UserError
 from descend.estimators.classifier import Classifier
@@ -131,7 +132,7 @@ class Search(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         inner = self._inner()
         if not isinstance(inner, Network):
             raise UserError(
-                f"Search: expected a descend.Classifier or descend.Regressor, got a {type(inner).__name__}; "
+                f"Search: expected a descend.Classifier or descend.Regressor, got {kind_of(inner)}; "
                 "use sklearn.model_selection.RandomizedSearchCV for other estimators"
             )
         if self.method not in ("random", "quasi_random", "grid", "tpe"):

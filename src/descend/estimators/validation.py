@@ -10,8 +10,9 @@ from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
-from descend.data.arrays import as_targets
+from descend.data.arrays import as_targets, labels_of_rows
 from descend.data.frames import as_array, as_frame, is_frame, is_strings
+from descend.data.parsing import EXACT
 from descend.data.source import Array
 from descend.data.task import are_labels, check_targets
 from descend.errors import DataError
@@ -48,6 +49,8 @@ def validate_inputs(estimator: Any, inputs: Any, *, reset: bool, min_rows: int =
         "ensure_all_finite": "allow-nan",
         "allow_nd": True,
     }
+    if _contains_large_integers(inputs):
+        return validate_data(estimator, np.asarray(inputs, dtype=object), dtype=None, **options)
     try:
         return validate_data(estimator, inputs, dtype="numeric", **options)
     except ValueError:
@@ -85,6 +88,17 @@ def _contains_strings(inputs: Any) -> bool:
     return any(isinstance(cell, str | bytes) for cell in cells)
 
 
+def _contains_large_integers(inputs: Any) -> bool:
+    """Return whether Python values contain integers that scikit-learn would merge as floating-point numbers."""
+    if not (isinstance(inputs, list | tuple) or getattr(getattr(inputs, "dtype", None), "kind", "") == "O"):
+        return False
+    try:
+        cells = np.asarray(inputs, dtype=object).reshape(-1)
+    except ValueError:
+        return False
+    return any(isinstance(cell, int | np.integer) and abs(int(cell)) > EXACT for cell in cells)
+
+
 def _required(estimator: Any, targets: Any) -> Any:
     if targets is None:
         raise ValueError(
@@ -114,6 +128,11 @@ def validate_labels(estimator: Any, targets: Any) -> Array:
     Raises:
         ValueError: continuous numbers, missing labels, or several columns of other values.
     """
+    if labels_of_rows(targets) is not None:
+        raise ValueError(
+            "y lists the labels of each row; pass a column of 0 and 1 for each label, as "
+            "sklearn.preprocessing.MultiLabelBinarizer().fit_transform(y) returns them"
+        )
     targets = _native(targets)
     if _are_columns(targets):
         return _validate_indicators(targets)

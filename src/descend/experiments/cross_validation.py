@@ -10,20 +10,32 @@ from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
+import torch
 
+from descend.arguments import integer
 from descend.data.labels import codes_of
+from descend.data.preparation import Part, Prepared
 from descend.data.source import Source
 from descend.data.split import group_names
 from descend.data.task import check_targets
 from descend.data.training_data import TrainingData
 from descend.errors import DivergedError, UserError
+from descend.experiments.objective import (
+    MetricChoice,
+    Objective,
+    measuring,
+    objective_of_metric,
+    requested_metric,
+)
 from descend.many import EngineChoice, Watcher, train_many
-from descend.metrics import main_metric
+from descend.metrics import Direction, better
 from descend.process import undisturbed
 from descend.recipe import Recipe
-from descend.report.formatting import NO_BREAK, metric, score
+from descend.report.formatting import NO_BREAK, score
+from descend.report.formatting import metric as shown_name
 from descend.rng import key
-from descend.runs.plan import Planner
+from descend.runs.monitored import undefined_on
+from descend.runs.plan import Planner, as_recipe
 from descend.runs.run import Run
 
 __all__ = ["CrossValidation", "assign_folds", "cross_validate"]
@@ -36,7 +48,8 @@ class CrossValidation:
     """The result of :func:`descend.cross_validate`.
 
     Args:
-        metric: the task's main metric; "rmse" if R² is undefined on every fold, as in leave-one-out.
+        metric: the name of the metric: the requested one, or the main one of the task; "rmse" if none was requested and
+            R² is undefined on every fold, as in leave-one-out.
         scores: (repeats, folds) scores on the held-out rows; None for folds whose training diverged, or on whose rows the
             metric is undefined.
         predictions: (repeats, n), or (repeats, n, T) for T > 1 targets: the out-of-fold prediction of each row; None
@@ -61,7 +74,7 @@ class CrossValidation:
         folds = f"{len(self.scores[0])} folds" + (
             f" x {len(self.scores)} repeats" if len(self.scores) > 1 else ""
         )
-        text = f"Cross-validation of {folds}: {metric(self.metric)} {mean}{spread}"
+        text = f"Cross-validation of {folds}: {shown_name(self.metric)} {mean}{spread}"
         return text.replace(NO_BREAK, " ")
 
     @property
@@ -71,8 +84,13 @@ class CrossValidation:
 
     @property
     def mean(self) -> float:
-        """Mean score over folds and repeats."""
-        return fmean(self.valid_scores)
+        """Mean score over the folds and repeats that have one; NaN if none has."""
+        return fmean(self.valid_scores) if self.valid_scores else math.nan
+
+    @property
+    def better(self) -> Direction:
+        """Whether "higher" or "lower" scores are better."""
+        return better(self.metric)
 
     @property
     def standard_error(self) -> float | None:
@@ -100,6 +118,7 @@ def cross_validate(
     repeats: int = 1,
     seed: int = 0,
     target: str | Sequence[str] | None = None,
+    metric: MetricChoice | None = None,
     out: str | Path | None = None,
     device: str | None = None,
     sample_weight: Any = None,
@@ -120,6 +139,8 @@ def cross_validate(
         repeats: number of repetitions, each with other random folds.
         seed: seed of the folds; the runs use this seed and those after it.
         target: the column to predict, or several.
+        metric: what the folds are scored by: a metric such as "f1" or "roc_auc", the "loss", an import path, or a function
+            of (y_true, predictions) as ``stop.monitor`` takes it. Default None: the main metric of the task.
         out: a folder for the run folders; None saves nothing.
         device: shorthand for the recipe's ``engine.device``.
         sample_weight: a weight for each row of ``data``.
@@ -131,19 +152,19 @@ def cross_validate(
         Scores, out-of-fold predictions and runs.
 
     Raises:
-        UserError: the data or the recipe cannot be used, or there are fewer rows or groups than folds.
+        UserError: the data or the recipe cannot be used, there are fewer rows or groups than folds, or the requested metric
+            does not exist, does not fit the task, or is undefined on every fold.
         DivergedError: every fold diverged.
 
     >>> result = cross_validate("iris", {"stop": {"max_epochs": 2}}, folds=3)
     >>> [len(repeat) for repeat in result.scores], result.predictions.shape
     ([3], (1, 150))
     """
-    for name, value, least in (("folds", folds, 2), ("repeats", repeats, 1)):
-        if not isinstance(value, int) or value < least:
-            raise UserError(f"{name}: expected an integer >= {least}, got {value!r}")
+    folds, repeats, seed = integer("folds", folds, 2), integer("repeats", repeats, 1), integer("seed", seed)
     training_data = TrainingData.of(data, target=target, sample_weight=sample_weight)
     if training_data.validation is not None or training_data.test is not None:
         raise UserError("cross-validation splits one data set; remove validation and test data")
+    recipe = as_recipe(recipe, allow_imports)
     plan = Planner(training_data, device=device, allow_imports=allow_imports).plan(recipe, seed)
     source, schema = plan.source, plan.prepared.schema
     rows = np.arange(len(source)) if source.split is None else np.flatnonzero(source.split != "test")
@@ -162,8 +183,9 @@ def cross_validate(
         for fold_of in fold_of_row
         for fold in range(folds)
     ]
+    objective = _objective(metric, plan.prepared, [each["test"] for each in parts], allow_imports)
     runs = train_many(
-        [recipe] * len(parts),
+        [measuring(recipe, objective)] * len(parts),
         training_data,
         seeds=range(seed, seed + len(parts)),
         parts=parts,
@@ -175,13 +197,9 @@ def cross_validate(
     )
     if all(run.failed for run in runs):
         raise DivergedError(f"every fold diverged. The first:\n{runs[0].metrics['message']}")
-    metric = main_metric(schema.task)
-    scores = _scores(runs, metric)
-    if all(score is None for score in scores) and not schema.classes:
-        metric = "rmse"
-        scores = _scores(runs, metric)
+    scores = _scores(runs, objective.name)
     return CrossValidation(
-        metric,
+        objective.name,
         [scores[start : start + folds] for start in range(0, len(scores), folds)],
         np.stack(
             [
@@ -199,6 +217,43 @@ def cross_validate(
 
 def _scores(runs: Sequence[Run], metric: str) -> list[float | None]:
     return [None if run.failed else run.metrics["test"][metric] for run in runs]
+
+
+def _objective(
+    requested: MetricChoice | None, prepared: Prepared, folds: Sequence[Array], allow_imports: bool
+) -> Objective:
+    """Return what the folds are scored by; it must be defined on the rows of one of them."""
+    metric = requested_metric(requested, prepared.schema, allow_imports)
+    if metric is None:
+        return Objective("loss")
+    reason = ""
+    for rows in folds:
+        why = undefined_on(metric, _rows_of(prepared, rows), prepared.schema)
+        if why is None:
+            return objective_of_metric(metric, requested)
+        reason = reason or why
+    if requested is None and not prepared.schema.classes:
+        return Objective("rmse", None, reason)
+    if requested is None:
+        return objective_of_metric(metric, None)
+    raise UserError(f"{metric.name} is undefined on every fold: {reason}; use another metric, or fewer folds")
+
+
+def _rows_of(prepared: Prepared, rows: Array) -> Part:
+    """Return the targets and weights of some rows, from the parts that contain them."""
+    parts = [part for part in (prepared.train, prepared.validation, prepared.test) if len(part)]
+    chosen = [np.flatnonzero(np.isin(part.rows, rows)) for part in parts]
+    weighted = parts[0].weights is not None
+    return Part(
+        None,
+        torch.cat([part.targets[at] for part, at in zip(parts, chosen, strict=True)]),
+        torch.cat(
+            [part.weights[at] for part, at in zip(parts, chosen, strict=True) if part.weights is not None]
+        )
+        if weighted
+        else None,
+        np.concatenate([part.rows[at] for part, at in zip(parts, chosen, strict=True)]),
+    )
 
 
 def assign_folds(source: Source, codes: Array | None, folds: int, seed: int) -> Array:

@@ -6,15 +6,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from descend.data.schema import Schema
 from descend.errors import UserError
 from descend.interface import option
-from descend.metrics import OwnName, main_metric
+from descend.metrics import Metric, OwnName, main_metric
 from descend.recipe import Recipe
 from descend.recipe.selection import build_metric
 from descend.runs.monitored import undefined_on
 from descend.runs.plan import Plan
 
-__all__ = ["MetricChoice", "Objective", "choose_objective", "measuring"]
+__all__ = [
+    "MetricChoice",
+    "Objective",
+    "choose_objective",
+    "measuring",
+    "objective_of_metric",
+    "requested_metric",
+]
 
 MetricChoice = str | Callable[..., Any] | Mapping[str, Any]
 """A metric as ``stop.monitor`` takes it: a name, an import path, a function, or a table with a function."""
@@ -53,14 +61,9 @@ def choose_objective(
         UserError: the metric does not exist, does not fit the task, or is undefined on one of the parts.
     """
     schema = plans[0].prepared.schema
-    task, classes = schema.task, len(schema.classes)
-    if requested == "loss":
+    metric = requested_metric(requested, schema, allow_imports)
+    if metric is None:
         return Objective("loss")
-    if requested == "objective":
-        raise UserError(
-            "the objective depends on the recipe, so its values cannot be compared; compare by the loss or a metric"
-        )
-    metric = build_metric(main_metric(task) if requested is None else requested, task, classes, allow_imports)
     faults = (
         f"{metric.name} is undefined on the {len(rows):,} {part} rows: {reason}"
         for plan in {id(plan.prepared): plan for plan in plans}.values()
@@ -69,11 +72,34 @@ def choose_objective(
         and (reason := undefined_on(metric, rows, plan.prepared.schema)) is not None
     )
     fault = next(faults, None)
-    if fault is not None and requested is None and not classes:
+    if fault is not None and requested is None and not schema.classes:
         return Objective(_WITHOUT_VARIANCE, None, fault)
     if fault is not None:
         other = option("--metric loss", "metric='loss'")
         raise UserError(f"{fault}; compare by another one, such as {other}, or hold out more rows")
+    return objective_of_metric(metric, requested)
+
+
+def requested_metric(
+    requested: MetricChoice | None, schema: Schema, allow_imports: bool = False
+) -> Metric | None:
+    """Return the requested metric, or the main one of the task; None for the loss.
+
+    Raises:
+        UserError: the metric does not exist, does not fit the task, or is the objective.
+    """
+    if requested == "loss":
+        return None
+    if requested == "objective":
+        raise UserError(
+            "the objective depends on the recipe, so its values cannot be compared; compare by the loss or a metric"
+        )
+    chosen = main_metric(schema.task) if requested is None else requested
+    return build_metric(chosen, schema.task, len(schema.classes), allow_imports)
+
+
+def objective_of_metric(metric: Metric, requested: MetricChoice | None) -> Objective:
+    """Return the objective that is a metric, with what recipes must request."""
     name = metric.name if metric.own is None else OwnName(metric.name, metric.better)
     always = metric.each_epoch and metric.own is None
     return Objective(name, None if always else requested)

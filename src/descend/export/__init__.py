@@ -116,7 +116,7 @@ def _target_file(run: TrainedNetwork, format: str, path: str | Path | None) -> P
     if file.is_dir():
         file = file / f"model.{format}"
     if not file.parent.is_dir():
-        raise UserError(f"folder not found: {file.parent}")
+        raise UserError(f"no such folder: {file.parent}")
     return file
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from descend._version import __version__
 from descend.data.category_forms import aliases
 from descend.data.columns import Column
 from descend.data.messages import listed
+from descend.data.missing_numbers import missing_numbers
 from descend.data.schema import Schema
 from descend.data.settings import missing_in
 from descend.errors import UserError, require
@@ -191,7 +192,7 @@ class _Assembly:
         for column in self.schema.used:
             is_text = column.kind == "categorical"
             self._input(column.name, "STRING" if is_text else "DOUBLE", ("rows",), _description(column))
-            number = self._codes(column) if is_text else column.name
+            number = self._codes(column) if is_text else self._without_missing_numbers(column.name, [column])
             parts.append(self._node("Unsqueeze", [number, self._constant("one", np.array([1]))]))
         self._node("Concat", parts, f"{self.prefix}rows", axis=1)
 
@@ -254,7 +255,21 @@ class _Assembly:
         columns = self.schema.columns
         used = np.array([at for at, column in enumerate(columns) if column.used])
         self._input("rows", "DOUBLE", ("rows", len(columns)), "columns as in training; NaN where missing")
-        self._node("Gather", ["rows", self._constant("used", used)], f"{self.prefix}rows", axis=1)
+        rows = self._without_missing_numbers("rows", columns)
+        self._node("Gather", [rows, self._constant("used", used)], f"{self.prefix}rows", axis=1)
+
+    def _without_missing_numbers(self, values: str, columns: Sequence[Column]) -> str:
+        """Return the numbers of columns with NaN in place of those that stand for a missing value, such as -999."""
+        numbers = [
+            missing_numbers(self.schema.missing, column.name) if column.kind in ("numeric", "boolean") else ()
+            for column in columns
+        ]
+        for at in range(max(map(len, numbers), default=0)):
+            place = len(self.before)
+            own = np.array([float(one[at]) if at < len(one) else np.nan for one in numbers])
+            absent = self._node("Equal", [values, self._constant(f"missing {place}", own)])
+            values = self._node("Where", [absent, self._constant("nan", np.array(np.nan)), values])
+        return values
 
     def _classes(self, used_names: set[str]) -> None:
         """Add outputs for the labels in their own type and for the probabilities; with several labels, one column each."""

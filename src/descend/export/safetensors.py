@@ -12,6 +12,7 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from descend._version import __version__
+from descend.arguments import kind_of
 from descend.constraints import remove_parametrizations
 from descend.data.preprocessing import Postprocess, Preprocess
 from descend.data.schema import Schema
@@ -43,7 +44,7 @@ def content(run: TrainedNetwork) -> bytes:
     for name, value in network.state_dict().items():
         if not isinstance(value, Tensor):
             raise UserError(
-                f"safetensors stores only tensors, got a {type(value).__name__} for '{name}' in the state of the network"
+                f"safetensors stores only tensors, got {kind_of(value)} for '{name}' in the state of the network"
             )
         tensors[f"model.{name}"] = value
     # buffers of these modules are not in their state_dict, because the schema contains them too

@@ -11,7 +11,7 @@ from typing import Any
 
 from descend.errors import UserError
 from descend.files import json_bytes, make_folder, read_json, write_atomically
-from descend.gallery import page, png
+from descend.gallery import bundle, page, png
 from descend.gallery.catalogue import FIGURES
 from descend.gallery.picture import Picture
 
@@ -57,9 +57,10 @@ def prepare_folder(folder: Path) -> None:
     Raises:
         RunError: the folder cannot be created.
         UserError: the folder is not writable.
-        MissingExtraError: Matplotlib is not installed.
+        MissingExtraError: Matplotlib or Plotly is not installed.
     """
     png.check()
+    bundle.check()
     make_folder(folder, "gallery")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UserError(f"the gallery folder {folder} is not writable; choose another folder")
@@ -75,7 +76,7 @@ def write_figure(picture: Picture, folder: Path, seed: int = 0) -> FigureFiles:
 
     Raises:
         RunError: a file cannot be written.
-        MissingExtraError: Matplotlib is not installed.
+        MissingExtraError: Matplotlib or Plotly is not installed.
     """
     files = FigureFiles(*(folder / f"{picture.name}.{ending}" for ending in ("png", "html", "json")))
     write_atomically(files.image, png.render_png(picture))

@@ -10,11 +10,19 @@ from typing import Any
 from descend.gallery.intervals import Estimate
 from descend.gallery.palette import style
 from descend.gallery.picture import Axis, Bars, Cells, Contours, Line, Mark, Numbers, Panel, Picture, Points
+from descend.gallery.plotly import (
+    PlotlyFigure,
+    Spec,
+    axis_spec,
+    figure_box,
+    interactive_document,
+    layout_spec,
+    plotly_text,
+)
 from descend.report.document import document
-from descend.report.figures import Figure, Spec, axis_spec, layout_spec, plotly_text
 from descend.report.formatting import duration
 from descend.report.markup import Child, Html, element, join
-from descend.report.parts import code, facts, figure_box, section
+from descend.report.parts import code, facts, section
 
 __all__ = ["render_index", "render_page"]
 
@@ -58,7 +66,7 @@ def render_page(picture: Picture, seed: int) -> str:
         ]
     )
     navigation = element("ul", element("li", element("a", "All figures", href="index.html")))
-    return document(
+    return interactive_document(
         picture.title,
         navigation=navigation,
         opening=opening,
@@ -108,7 +116,7 @@ def render_index(entries: Sequence[dict[str, Any]]) -> str:
         ]
     )
     body = section("figures-all", "Figures", element("ul", map(card, entries), class_="shelf"))
-    return document("Gallery", navigation=Html(""), opening=opening, body=body, figures=[], style=style())
+    return document("Gallery", navigation=Html(""), opening=opening, body=body, style=style())
 
 
 def _verdict(supported: bool) -> Html:
@@ -128,7 +136,7 @@ def _value(picture: Picture) -> Child:
     return [value, element("small", f" {interval.rstrip(')')}")]
 
 
-def _figure(key: str, panel: Panel) -> Figure:
+def _figure(key: str, panel: Panel) -> PlotlyFigure:
     traces: list[Spec] = []
     legend: list[tuple[str, str]] = []
     moving: list[tuple[int, Line]] = []
@@ -153,7 +161,7 @@ def _figure(key: str, panel: Panel) -> Figure:
         layout |= _controls(len(frames))
     names = ", ".join(name for _, name in legend)
     label = f"{panel.title}{': ' + names if names else ''}. {panel.note}".strip()
-    return Figure(key, panel.title, label, traces, layout, legend, panel.note, panel.shape, frames)
+    return PlotlyFigure(key, panel.title, label, traces, layout, legend, panel.note, panel.shape, frames)
 
 
 def _legend_class(mark: Mark) -> str:

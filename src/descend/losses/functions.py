@@ -77,4 +77,7 @@ def constructor_of(loss: Callable[..., Any]) -> Callable[..., Any]:
         for parameter in signature.parameters.values()
         if parameter.kind in _POSITIONAL and parameter.default is parameter.empty
     ]
-    return LossFunction(loss) if len(required) >= 2 else loss
+    any_number = any(
+        parameter.kind is parameter.VAR_POSITIONAL for parameter in signature.parameters.values()
+    )
+    return LossFunction(loss) if len(required) >= 2 or any_number else loss

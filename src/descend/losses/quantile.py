@@ -10,6 +10,7 @@ from torch import Tensor
 from descend.cards import method
 from descend.errors import UserError
 from descend.losses.base import Form, Loss, Predicted, Reduction, blocks_of
+from descend.nn.outputs import rearranged
 from descend.param_types import Share
 
 __all__ = ["Quantile"]
@@ -20,7 +21,7 @@ __all__ = ["Quantile"]
     reference="Koenker and Bassett 1978; sklearn.metrics.mean_pinball_loss",
     formula="l = max(t r, (t - 1) r), r = y - p, t the level; mean over targets and levels",
     note="Level 0.5 is half the absolute error. With a linear model it is quantile regression. Several levels are separate "
-    "outputs of one network, and nothing prevents them from crossing.",
+    "outputs of one network; those that cross are sorted in predictions, not in the loss (Chernozhukov et al. 2010).",
 )
 @final
 class Quantile(Loss):
@@ -31,7 +32,8 @@ class Quantile(Loss):
 
     Args:
         level: the level t, between 0 and 1, or several. With several levels the prediction is the quantile of the level
-            that is closest to 0.5; :meth:`descend.Run.predict_distribution` returns all. Default 0.5.
+            that is closest to 0.5; :meth:`descend.Run.predict_distribution` returns all. Predicted quantiles of a row that
+            cross are sorted. Default 0.5.
 
     Raises:
         UserError: a level is not between 0 and 1, or occurs twice.
@@ -64,9 +66,9 @@ class Quantile(Loss):
         return rows.mean() if reduction == "mean" else rows
 
     def distribution(self, outputs: Tensor) -> dict[str, Predicted]:
-        """Return the quantile of each level, named ``quantile_0.9`` for the level 0.9."""
-        blocks = outputs.chunk(self.blocks, 1)
+        """Return the quantile of each level, named ``quantile_0.9`` for the level 0.9; those that cross are sorted."""
+        quantiles = rearranged(outputs, self.levels)
         return {
-            f"quantile_{level:g}": Predicted(block, "location")
-            for level, block in zip(self.levels, blocks, strict=True)
+            f"quantile_{level:g}": Predicted(quantiles[:, at], "location")
+            for at, level in enumerate(self.levels)
         }

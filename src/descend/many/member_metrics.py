@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from descend.metrics import Form, Metric
+from descend.metrics.base import wide
 
 __all__ = ["Scored", "metrics_of_members"]
 
@@ -63,16 +64,12 @@ def metrics_of_members(metrics: Iterable[Metric], scored: Scored) -> dict[str, T
 Prepared = Mapping[str, Tensor]
 
 
-def _wide(values: Tensor) -> Tensor:
-    return values.float() if values.device.type == "mps" else values.double()
-
-
 def _row_weights(scored: Scored) -> Tensor:
     """Return the row weights (K, n), or (1, n) if all are 1."""
     if scored.weights is None:
         rows = scored.targets.shape[1]
-        return _wide(torch.ones(1, rows, device=scored.targets.device))
-    return _wide(scored.weights)
+        return wide(torch.ones(1, rows, device=scored.targets.device))
+    return wide(scored.weights)
 
 
 def _class_weights(scored: Scored, predictions: Tensor) -> Prepared:
@@ -99,13 +96,13 @@ def _balanced_accuracy(p: Prepared) -> Tensor:
 
 def _residuals(scored: Scored, predictions: Tensor) -> Prepared:
     """Return residuals and targets (K, n, T), weights that broadcast with them and sum to 1, and which targets vary."""
-    targets = _wide(scored.targets)
+    targets = wide(scored.targets)
     weights = _row_weights(scored).unsqueeze(2)
     counted = weights > 0
     low = targets.where(counted, torch.inf).amin(1)
     high = targets.where(counted, -torch.inf).amax(1)
     return {
-        "residual": targets - _wide(predictions),
+        "residual": targets - wide(predictions),
         "targets": targets,
         "weights": weights / weights.sum(1, keepdim=True),
         "varies": low < high,

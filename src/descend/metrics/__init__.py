@@ -6,7 +6,8 @@ those of scikit-learn wherever both are defined.
 
 Metrics of classes take class indices (n,), or raw outputs: scores (n, K), the largest of which is the class, or logits
 (n, 1), positive for class 1. Metrics of probabilities take those of the second class (n,) or of every class (n, K).
-Metrics of values take (n,) or (n, T), and average uniformly over the targets.
+Metrics of values take (n,) or (n, T), and average uniformly over the targets. Metrics of several labels take 0 and 1, or
+probabilities, (n, L).
 
 :data:`METRICS` is the table of all of them: a :class:`Metric` declares its name, direction, tasks and the form of
 predictions that it takes. A metric is added by one entry there.

@@ -18,6 +18,7 @@ __all__ = [
     "Direction",
     "Form",
     "Metric",
+    "mean_over_rows",
     "predicted_classes",
     "row_weights",
     "wide",
@@ -133,3 +134,17 @@ def row_weights(weights: Tensor | None, rows: int, like: Tensor) -> Tensor:
     if weights.shape != (rows,):
         raise UserError(f"expected weights of shape ({rows},), one per row, got {tuple(weights.shape)}")
     return wide(weights)
+
+
+def mean_over_rows(values: Tensor, weights: Tensor | None) -> Tensor:
+    """Return the weighted mean of one value per row; NaN without rows, and if all weights are 0.
+
+    Args:
+        values: (n,), as :func:`wide` returns them.
+        weights: (n,), one weight per row, or None: all equal.
+
+    >>> mean_over_rows(torch.tensor([1.0, 3.0]).double(), torch.tensor([3.0, 1.0])).item()
+    1.5
+    """
+    w = row_weights(weights, len(values), values)
+    return torch.dot(values, w) / w.sum()

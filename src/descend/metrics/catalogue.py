@@ -6,8 +6,6 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
-from torch import Tensor
-
 from descend.errors import UserError, did_you_mean
 from descend.metrics import classification, labels, probabilities, regression
 from descend.metrics.base import CLASSES, LABELS, REGRESSION, Direction, Metric
@@ -28,18 +26,6 @@ _BINARY, _MULTICLASS = frozenset({"binary"}), frozenset({"multiclass"})
 _NONE: frozenset[str] = frozenset()
 
 
-def _either(of_classes: Callable[..., Tensor], of_labels: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Return a metric of classes for targets (n,), and of labels for targets (n, L)."""
-
-    @functools.wraps(of_classes)
-    def metric(predictions: Tensor, targets: Tensor, weights: Tensor | None = None, **classes: Any) -> Tensor:
-        if targets.dim() == 2:
-            return of_labels(predictions, targets, weights)
-        return of_classes(predictions, targets, weights, **classes)
-
-    return metric
-
-
 METRICS: Mapping[str, Metric] = {
     metric.name: metric
     for metric in [
@@ -48,7 +34,7 @@ METRICS: Mapping[str, Metric] = {
         Metric("balanced_accuracy", classification.balanced_accuracy, "higher", "classes", CLASSES, by_class=True,
                each_epoch=True),
         Metric("f1", classification.f1, "higher", "classes", _BINARY),
-        Metric("f1_macro", _either(classification.f1_macro, labels.f1_macro), "higher", "classes", CLASSES | LABELS,
+        Metric("f1_macro", classification.f1_macro, "higher", "classes", CLASSES | LABELS,
                by_class=True),
         Metric("label_accuracy", labels.label_accuracy, "higher", "classes", LABELS, each_epoch=True),
         Metric("subset_accuracy", labels.subset_accuracy, "higher", "classes", LABELS, each_epoch=True),
@@ -58,12 +44,12 @@ METRICS: Mapping[str, Metric] = {
         Metric("recall", classification.recall, "higher", "classes", _BINARY),
         Metric("recall_macro", classification.recall_macro, "higher", "classes", CLASSES, by_class=True, at_end=_NONE),
         Metric("matthews", classification.matthews, "higher", "classes", CLASSES, by_class=True),
-        Metric("roc_auc", _either(probabilities.roc_auc, labels.roc_auc), "higher", "probabilities", CLASSES | LABELS,
+        Metric("roc_auc", probabilities.roc_auc, "higher", "probabilities", CLASSES | LABELS,
                by_class=True, sorts=True),
-        Metric("average_precision", _either(probabilities.average_precision, labels.average_precision), "higher",
+        Metric("average_precision", probabilities.average_precision, "higher",
                "probabilities", CLASSES | LABELS, by_class=True, at_end=_BINARY | LABELS, sorts=True),
-        Metric("brier", _either(probabilities.brier, labels.brier), "lower", "probabilities", CLASSES | LABELS),
-        Metric("log_loss", _either(probabilities.log_loss, labels.log_loss), "lower", "probabilities", CLASSES | LABELS),
+        Metric("brier", probabilities.brier, "lower", "probabilities", CLASSES | LABELS),
+        Metric("log_loss", probabilities.log_loss, "lower", "probabilities", CLASSES | LABELS),
         Metric("r2", regression.r2, "higher", "values", REGRESSION, each_epoch=True),
         Metric("mae", regression.mae, "lower", "values", REGRESSION, each_epoch=True),
         Metric("rmse", regression.rmse, "lower", "values", REGRESSION, each_epoch=True),

@@ -1,14 +1,13 @@
-"""Metrics of predicted classes, from the total weights of the rows of each class and of those predicted as it."""
+"""Metrics of predicted classes."""
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from descend.cards import method
-from descend.metrics.base import predicted_classes, row_weights, wide
+from descend.metrics.base import mean_over_rows, predicted_classes, wide
+from descend.metrics.counts import counts_of, f1_of, mean_of_rates, of_second_class, precision_of, recall_of
 
 __all__ = [
     "accuracy",
@@ -21,35 +20,6 @@ __all__ = [
     "recall",
     "recall_macro",
 ]
-
-
-class _Counts(NamedTuple):
-    """Total weights (C,) by class: of the rows predicted correctly, predicted as the class, and of the class."""
-
-    correct: Tensor
-    predicted: Tensor
-    actual: Tensor
-
-
-def _counts(predictions: Tensor, targets: Tensor, weights: Tensor | None, classes: int | None) -> _Counts:
-    chosen, labels = predicted_classes(predictions), targets.long()
-    w = row_weights(weights, len(labels), labels)
-    if classes is None:
-        classes = int(torch.cat([chosen, labels]).max()) + 1 if len(labels) else 0
-    zeros = w.new_zeros(classes)
-    return _Counts(
-        zeros.scatter_add(0, labels, w * (chosen == labels)),
-        zeros.scatter_add(0, chosen, w),
-        zeros.scatter_add(0, labels, w),
-    )
-
-
-def _mean_over_classes(each: Tensor, counts: _Counts, classes: int | None) -> Tensor:
-    """Return the mean over all classes, undefined if one has no rows; without ``classes``, over those with rows."""
-    present = counts.actual > 0
-    if classes is not None:
-        return torch.where(present, each, torch.nan).mean()
-    return torch.where(present, each, torch.zeros_like(each)).sum() / present.sum()
 
 
 @method(
@@ -68,9 +38,7 @@ def accuracy(predictions: Tensor, targets: Tensor, weights: Tensor | None = None
     >>> accuracy(torch.tensor([1, 0, 1, 1]), torch.tensor([1, 0, 0, 1])).item()
     0.75
     """
-    correct = wide(predicted_classes(predictions) == targets.long())
-    w = row_weights(weights, len(correct), correct)
-    return torch.dot(correct, w) / w.sum()
+    return mean_over_rows(wide(predicted_classes(predictions) == targets.long()), weights)
 
 
 @method(
@@ -84,9 +52,6 @@ def balanced_accuracy(
 ) -> Tensor:
     """Mean recall over classes.
 
-    Rows are sorted by class and summed by group, so the number of classes is not needed and the device is not
-    synchronised.
-
     Args:
         predictions: class indices (n,), scores (n, K) or logits (n, 1).
         targets: class indices (n,).
@@ -99,20 +64,7 @@ def balanced_accuracy(
     >>> balanced_accuracy(torch.tensor([0, 0]), torch.tensor([0, 0]), classes=2).item()
     nan
     """
-    labels, order = torch.sort(targets.long())
-    correct = wide(predicted_classes(predictions)[order] == labels)
-    w = row_weights(weights, len(labels), correct)[order]
-    first = torch.ones_like(labels)
-    first[1:] = labels[1:] != labels[:-1]
-    group = first.cumsum(0) - 1
-    total = torch.zeros_like(w).scatter_add_(0, group, w)
-    hits = torch.zeros_like(w).scatter_add_(0, group, w * correct)
-    present = total > 0
-    recalls = torch.where(
-        present, hits / total.where(present, torch.ones_like(total)), torch.zeros_like(total)
-    )
-    mean = recalls.sum() / present.sum()
-    return mean if classes is None else torch.where(present.sum() == classes, mean, torch.nan)
+    return mean_of_rates(recall_of, predictions, targets, weights, classes)
 
 
 @method(
@@ -131,8 +83,7 @@ def precision(predictions: Tensor, targets: Tensor, weights: Tensor | None = Non
     >>> precision(torch.tensor([1, 1, 0]), torch.tensor([1, 0, 1])).item()
     0.5
     """
-    counts = _counts(predictions, targets, weights, 2)
-    return counts.correct[1] / counts.predicted[1]
+    return of_second_class(precision_of, predictions, targets, weights)
 
 
 @method(
@@ -151,8 +102,7 @@ def recall(predictions: Tensor, targets: Tensor, weights: Tensor | None = None) 
     >>> recall(torch.tensor([1, 1, 0]), torch.tensor([1, 0, 1])).item()
     0.5
     """
-    counts = _counts(predictions, targets, weights, 2)
-    return counts.correct[1] / counts.actual[1]
+    return of_second_class(recall_of, predictions, targets, weights)
 
 
 @method(
@@ -171,9 +121,8 @@ def f1(predictions: Tensor, targets: Tensor, weights: Tensor | None = None) -> T
     >>> f1(torch.tensor([1, 1, 0]), torch.tensor([1, 0, 1])).item()
     0.5
     """
-    counts = _counts(predictions, targets, weights, 2)
-    actual = counts.actual[1]
-    return torch.where(actual > 0, 2 * counts.correct[1] / (actual + counts.predicted[1]), torch.nan)
+    counts = counts_of(predictions, targets, weights, 2)
+    return torch.where(counts.actual[1] > 0, f1_of(counts)[1], torch.nan)
 
 
 @method(
@@ -195,8 +144,7 @@ def precision_macro(
     >>> precision_macro(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 0])).item()
     0.75
     """
-    counts = _counts(predictions, targets, weights, classes)
-    return _mean_over_classes(counts.correct / counts.predicted, counts, classes)
+    return mean_of_rates(precision_of, predictions, targets, weights, classes)
 
 
 @method(
@@ -218,8 +166,7 @@ def recall_macro(
     >>> recall_macro(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 0])).item()
     0.75
     """
-    counts = _counts(predictions, targets, weights, classes)
-    return _mean_over_classes(counts.correct / counts.actual, counts, classes)
+    return mean_of_rates(recall_of, predictions, targets, weights, classes)
 
 
 @method(
@@ -230,19 +177,21 @@ def recall_macro(
 def f1_macro(
     predictions: Tensor, targets: Tensor, weights: Tensor | None = None, *, classes: int | None = None
 ) -> Tensor:
-    """Mean F1 score over classes. Undefined if a class has no rows.
+    """Mean F1 score over classes, or over labels. Undefined if a class has no rows, or no label holds or is predicted.
+
+    Labels that neither hold nor are predicted in any row have no F1 score and are left out.
 
     Args:
-        predictions: class indices (n,), scores (n, K) or logits (n, 1).
-        targets: class indices (n,).
+        predictions: class indices (n,), scores (n, K) or logits (n, 1); for labels 0 or 1, (n, L).
+        targets: class indices (n,); for labels 0 or 1, (n, L).
         weights: (n,), one weight per row. Default None: all equal.
-        classes: the number of classes. Default None: the mean over the classes that occur in the targets.
+        classes: the number of classes, ignored for labels. Default None: the mean over the classes that occur in the
+            targets.
 
     >>> round(f1_macro(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 0])).item(), 4)
     0.6667
     """
-    counts = _counts(predictions, targets, weights, classes)
-    return _mean_over_classes(2 * counts.correct / (counts.actual + counts.predicted), counts, classes)
+    return mean_of_rates(f1_of, predictions, targets, weights, classes)
 
 
 @method(
@@ -267,7 +216,7 @@ def matthews(
     >>> round(matthews(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 0])).item(), 4)
     0.5
     """
-    counts = _counts(predictions, targets, weights, classes)
+    counts = counts_of(predictions, targets, weights, classes)
     total = counts.actual.sum()
     several = ((counts.actual > 0).sum() > 1) & ((counts.predicted > 0).sum() > 1)
     numerator = counts.correct.sum() * total - torch.dot(counts.predicted, counts.actual)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from descend.arguments import kind_of
 from descend.errors import UserError, message_of
 from descend.interface import option
 from descend.metrics.base import CLASSES, LABELS, Direction, Form, Metric, wide
@@ -64,7 +66,7 @@ def declare(*, better: Direction, takes: Form | None = None) -> Callable[[Functi
     def mark(function: Function) -> Function:
         function.better = better  # type: ignore[attr-defined]  # a function takes attributes
         if takes is not None:
-            function.takes = takes  # type: ignore[attr-defined]
+            function.takes = takes  # type: ignore[attr-defined]  # likewise
         return function
 
     return mark
@@ -84,7 +86,7 @@ def own_metric(
     class indices (n,) from 0, in the order of the classes, or values (n,) or (n, T) in the units of the targets. The
     predictions are class indices (n,), probabilities (n,) of the second of two classes or (n, K) of K classes, or values
     in the shape of ``y_true``. Values have the precision of float32, in which networks are trained. It returns a number;
-    NaN or None where the metric is undefined.
+    NaN, None or an infinite number where the metric is undefined.
 
     Args:
         function: such a function, as those of ``sklearn.metrics``.
@@ -105,7 +107,8 @@ def own_metric(
     >>> metric(torch.tensor([1, 1, 0]), torch.tensor([1, 0, 1])).item()
     0.5
     """
-    own_name = str(getattr(function, "__name__", type(function).__name__))
+    subject = function.func if isinstance(function, functools.partial) else function
+    own_name = str(getattr(subject, "__name__", type(subject).__name__))
     name = name or own_name
     if not name.isidentifier():
         raise UserError(
@@ -116,7 +119,10 @@ def own_metric(
             f"'{name}' is the name of a built-in metric; give yours another one: {_table('name', 'my_' + name)}"
         )
     chosen: Any = (
-        better or getattr(function, "better", None) or _direction_of(own_name) or _direction_of(name)
+        better
+        or getattr(function, "better", getattr(subject, "better", None))
+        or _direction_of(own_name)
+        or _direction_of(name)
     )
     if chosen is None:
         raise UserError(
@@ -124,7 +130,11 @@ def own_metric(
             "decorate it with descend.metrics.declare"
         )
     _check_choice("better", chosen, _DIRECTIONS)
-    form: Any = takes or getattr(function, "takes", None) or _form_of(function, own_name, task)
+    form: Any = (
+        takes
+        or getattr(function, "takes", getattr(subject, "takes", None))
+        or _form_of(function, own_name, task)
+    )
     if form is None:
         raise UserError(
             f"'{name}' does not declare which predictions it takes; write {_table('takes', 'classes')}, or "
@@ -208,18 +218,18 @@ def _called(
 
 def _number(value: Any, name: str) -> float:
     if value is None:
-        return float("nan")
+        return math.nan
     if isinstance(value, Tensor):
         value = value.detach().cpu().numpy()
     array = np.asarray(value)
     if array.size != 1 or array.dtype.kind not in "biuf":
-        got = (
-            f"an array of shape {array.shape}" if array.dtype.kind in "biuf" else f"a {type(value).__name__}"
-        )
+        got = f"an array of shape {array.shape}" if array.dtype.kind in "biuf" else kind_of(value)
         raise UserError(f"the metric '{name}' returned {got} instead of one number")
-    return float(array.reshape(()))
+    number = float(array.reshape(()))
+    return number if math.isfinite(number) else math.nan
 
 
 def _array(values: Tensor) -> np.ndarray[Any, Any]:
-    array: np.ndarray[Any, Any] = values.detach().cpu().numpy()
+    """Return a copy as an array: a function that changes it in place must not change the rows."""
+    array: np.ndarray[Any, Any] = values.detach().cpu().numpy().copy()
     return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array

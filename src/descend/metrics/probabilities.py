@@ -8,17 +8,22 @@ import torch
 from torch import Tensor
 
 from descend.cards import method
-from descend.metrics.base import row_weights, wide
+from descend.metrics.base import mean_over_rows, row_weights, wide
 
 __all__ = ["average_precision", "brier", "log_loss", "roc_auc", "top_k"]
 
 
 def _of_true_class(probabilities: Tensor, targets: Tensor) -> Tensor:
-    """Return the probability (n,) of the class of each row."""
+    """Return the probability of the class of each row (n,), or of what each label is (n, L)."""
     labels = targets.long()
-    if probabilities.dim() == 1:
+    if probabilities.shape == targets.shape:
         return torch.where(labels == 1, probabilities, 1 - probabilities)
     return probabilities.gather(1, labels.unsqueeze(1)).squeeze(1)
+
+
+def _mean(each: Tensor, weights: Tensor | None) -> Tensor:
+    """Return the mean of values of rows (n,), or of rows and labels (n, L)."""
+    return mean_over_rows(each.mean(1) if each.dim() == 2 else each, weights)
 
 
 @method(
@@ -29,17 +34,18 @@ def _of_true_class(probabilities: Tensor, targets: Tensor) -> Tensor:
 def log_loss(probabilities: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
     """Mean negative logarithm of the predicted probability of the true class, in nats. Undefined without rows.
 
+    For labels it is the mean over them.
+
     Args:
-        probabilities: of the second class (n,), or of each class (n, K).
-        targets: class indices (n,).
+        probabilities: of the second class (n,), of each class (n, K), or that each label holds (n, L).
+        targets: class indices (n,); for labels 0 or 1, (n, L).
         weights: (n,), one weight per row. Default None: all equal.
 
     >>> round(log_loss(torch.tensor([0.5, 0.5]), torch.tensor([0, 1])).item(), 4)
     0.6931
     """
     p = _of_true_class(wide(probabilities), targets).clamp_min(torch.finfo(torch.float64).eps)
-    w = row_weights(weights, len(p), p)
-    return -torch.dot(p.log(), w) / w.sum()
+    return -_mean(p.log(), weights)
 
 
 @method(
@@ -50,29 +56,30 @@ def log_loss(probabilities: Tensor, targets: Tensor, weights: Tensor | None = No
 def brier(probabilities: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
     """Brier score, the mean squared error of the probabilities. Undefined without rows.
 
-    For K classes it is the sum over classes, in [0, 2]; for a binary task, that of the second class, in [0, 1].
+    For K classes it is the sum over classes, in [0, 2]; for a binary task, that of the second class, in [0, 1]; for labels,
+    the mean over them.
 
     Args:
-        probabilities: of the second class (n,), or of each class (n, K).
-        targets: class indices (n,).
+        probabilities: of the second class (n,), of each class (n, K), or that each label holds (n, L).
+        targets: class indices (n,); for labels 0 or 1, (n, L).
         weights: (n,), one weight per row. Default None: all equal.
 
     >>> brier(torch.tensor([0.5, 1.0]), torch.tensor([0, 1])).item()
     0.125
     """
     p = wide(probabilities)
-    if p.dim() == 1:
-        errors = (p - targets).square()
-    else:
-        errors = p.square().sum(1) + 1 - 2 * _of_true_class(p, targets)
-    w = row_weights(weights, len(p), p)
-    return torch.dot(errors, w) / w.sum()
+    if p.shape == targets.shape:
+        return _mean((p - targets).square(), weights)
+    return _mean(p.square().sum(1) + 1 - 2 * _of_true_class(p, targets), weights)
 
 
-def _by_class(p: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return scores (n, C) and which rows are of each class (n, C): one for a binary task, else all."""
+def _by_class(p: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return scores (n, C) and which rows are of each class (n, C): one for a binary task, else all classes or labels."""
+    labels = targets.long()
     if p.dim() == 1:
         return p.unsqueeze(1), (labels == 1).unsqueeze(1)
+    if labels.dim() == 2:
+        return p, labels == 1
     return p, labels.unsqueeze(1) == torch.arange(p.shape[1], device=p.device)
 
 
@@ -92,11 +99,19 @@ class _Ranking(NamedTuple):
     last: Tensor
 
 
-def _ranked(scores: Tensor, positive: Tensor, w: Tensor) -> _Ranking:
+def _ranked(probabilities: Tensor, targets: Tensor, weights: Tensor | None) -> _Ranking:
+    p = wide(probabilities)
+    scores, positive = _by_class(p, targets)
+    w = row_weights(weights, len(p), p)
     ordered, order = torch.sort(scores.t().contiguous(), dim=1)
     weights = w[order]
     first, last = (torch.searchsorted(ordered, ordered, right=right) for right in (False, True))
     return _Ranking(weights * positive.t().gather(1, order), weights, first, last)
+
+
+def _mean_over_classes(each: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean over classes, undefined if one is; or over the labels for which it is defined."""
+    return each.nanmean() if targets.dim() == 2 else each.mean()
 
 
 def _from_zero(each: Tensor) -> Tensor:
@@ -116,26 +131,25 @@ def roc_auc(
     """Area under the ROC curve: the probability that a row of the class is ranked above another row.
 
     For K classes it is the unweighted mean over classes of the area of each class against all others. Undefined if a
-    class has no rows.
+    class has no rows. For labels it is the mean over those that hold in some rows and not in others.
 
     Args:
-        probabilities: of the second class (n,), or of each class (n, K); only their order matters.
-        targets: class indices (n,).
+        probabilities: of the second class (n,), of each class (n, K), or that each label holds (n, L); only their order
+            matters.
+        targets: class indices (n,); for labels 0 or 1, (n, L).
         weights: (n,), one weight per row. Default None: all equal.
         classes: ignored; the number of classes is that of the probabilities.
 
     >>> roc_auc(torch.tensor([0.1, 0.4, 0.35, 0.8]), torch.tensor([0, 0, 1, 1])).item()
     0.75
     """
-    p, labels = wide(probabilities), targets.long()
-    w = row_weights(weights, len(p), p)
-    r = _ranked(*_by_class(p, labels), w)
+    r = _ranked(probabilities, targets, weights)
     negative = r.weights - r.positive
     below = _from_zero(negative)
     low, high = below.gather(1, r.first), below.gather(1, r.last)
     # Of equal scores, half count as lower.
     areas = (r.positive * (low + high)).sum(1) / (2 * r.positive.sum(1) * negative.sum(1))
-    return areas.mean()
+    return _mean_over_classes(areas, targets)
 
 
 @method(
@@ -150,26 +164,25 @@ def average_precision(
     """Average precision, the area under the precision-recall curve as a sum of steps. Undefined if a class has no rows.
 
     For a binary task it is that of the second class, and only that class needs rows; for K classes it is the unweighted
-    mean over classes, each against all others.
+    mean over classes, each against all others. For labels it is the mean over those that hold in some row.
 
     Args:
-        probabilities: of the second class (n,), or of each class (n, K); only their order matters.
-        targets: class indices (n,).
+        probabilities: of the second class (n,), of each class (n, K), or that each label holds (n, L); only their order
+            matters.
+        targets: class indices (n,); for labels 0 or 1, (n, L).
         weights: (n,), one weight per row. Default None: all equal.
         classes: ignored; the number of classes is that of the probabilities.
 
     >>> round(average_precision(torch.tensor([0.1, 0.4, 0.35, 0.8]), torch.tensor([0, 0, 1, 1])).item(), 4)
     0.8333
     """
-    p, labels = wide(probabilities), targets.long()
-    w = row_weights(weights, len(p), p)
-    r = _ranked(*_by_class(p, labels), w)
+    r = _ranked(probabilities, targets, weights)
     of_class, of_all = _from_zero(r.positive), _from_zero(r.weights)
     # The weights of the rows with at least this score.
     above = of_class[:, -1:] - of_class.gather(1, r.first)
     all_above = of_all[:, -1:] - of_all.gather(1, r.first)
     steps = torch.where(r.positive > 0, r.positive * above / all_above, torch.zeros_like(above))
-    return (steps.sum(1) / r.positive.sum(1)).mean()
+    return _mean_over_classes(steps.sum(1) / r.positive.sum(1), targets)
 
 
 @method(
@@ -194,5 +207,4 @@ def top_k(probabilities: Tensor, targets: Tensor, weights: Tensor | None = None,
     own = p.gather(1, labels)
     later = torch.arange(p.shape[1], device=p.device).unsqueeze(0) > labels
     rank = ((p > own) | ((p == own) & later)).sum(1)
-    w = row_weights(weights, len(p), p)
-    return torch.dot(wide(rank < k), w) / w.sum()
+    return mean_over_rows(wide(rank < k), weights)

@@ -12,14 +12,20 @@ from descend.metrics.base import row_weights, wide
 __all__ = ["explained_variance", "mae", "mape", "median_ae", "mse", "pinball", "r2", "rmse"]
 
 
-def _columns(predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def _columns(predictions: Tensor, targets: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return predictions and targets (n, T) and weights (n, 1)."""
     p, y = (v.unsqueeze(1) if v.dim() == 1 else v for v in (predictions, targets))
     if p.shape != y.shape:
         raise UserError(
             f"predictions have shape {tuple(predictions.shape)} and targets {tuple(targets.shape)}; "
             "they must be equal"
         )
-    return wide(p), wide(y)
+    return wide(p), wide(y), row_weights(weights, len(y), y).unsqueeze(1)
+
+
+def _mean(values: Tensor, w: Tensor) -> Tensor:
+    """Return the weighted mean over rows (T,) of values (n, T)."""
+    return (w * values).sum(0) / w.sum()
 
 
 def _varies(y: Tensor, w: Tensor) -> Tensor:
@@ -30,8 +36,15 @@ def _varies(y: Tensor, w: Tensor) -> Tensor:
     return low < high
 
 
-def _mean_where_varies(explained: Tensor, varies: Tensor) -> Tensor:
-    """Return the mean over the targets that vary, NaN if none does."""
+def _variation(values: Tensor, w: Tensor) -> Tensor:
+    """Return the weighted sum of squared deviations from the mean (T,)."""
+    return (w * (values - _mean(values, w)).square()).sum(0)
+
+
+def _explained(rest: Tensor, y: Tensor, w: Tensor) -> Tensor:
+    """Return the mean of 1 - rest / variation over the targets that vary, NaN if none does."""
+    varies = _varies(y, w)
+    explained = 1.0 - rest / _variation(y, w)
     return torch.where(varies, explained, torch.zeros_like(explained)).sum() / varies.sum()
 
 
@@ -55,11 +68,8 @@ def r2(predictions: Tensor, targets: Tensor, weights: Tensor | None = None) -> T
     >>> r2(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 2.0, 3.0])).item()
     1.0
     """
-    p, y = _columns(predictions, targets)
-    w = row_weights(weights, len(y), y).unsqueeze(1)
-    residual = (w * (y - p).square()).sum(0)
-    total = (w * (y - (w * y).sum(0) / w.sum()).square()).sum(0)
-    return _mean_where_varies(1.0 - residual / total, _varies(y, w))
+    p, y, w = _columns(predictions, targets, weights)
+    return _explained((w * (y - p).square()).sum(0), y, w)
 
 
 @method(
@@ -79,13 +89,8 @@ def explained_variance(predictions: Tensor, targets: Tensor, weights: Tensor | N
     >>> explained_variance(torch.tensor([2.0, 3.0, 4.0]), torch.tensor([1.0, 2.0, 3.0])).item()
     1.0
     """
-    p, y = _columns(predictions, targets)
-    w = row_weights(weights, len(y), y).unsqueeze(1)
-
-    def variance(values: Tensor) -> Tensor:
-        return (w * (values - (w * values).sum(0) / w.sum()).square()).sum(0)
-
-    return _mean_where_varies(1.0 - variance(y - p) / variance(y), _varies(y, w))
+    p, y, w = _columns(predictions, targets, weights)
+    return _explained(_variation(y - p, w), y, w)
 
 
 @method(
@@ -102,9 +107,8 @@ def mae(predictions: Tensor, targets: Tensor, weights: Tensor | None = None) -> 
     >>> mae(torch.tensor([1.0, 5.0]), torch.tensor([0.0, 2.0])).item()
     2.0
     """
-    p, y = _columns(predictions, targets)
-    w = row_weights(weights, len(y), y).unsqueeze(1)
-    return ((w * (y - p).abs()).sum(0) / w.sum()).mean()
+    p, y, w = _columns(predictions, targets, weights)
+    return _mean((y - p).abs(), w).mean()
 
 
 @method(
@@ -123,9 +127,8 @@ def mse(predictions: Tensor, targets: Tensor, weights: Tensor | None = None) -> 
     >>> mse(torch.tensor([1.0, 5.0]), torch.tensor([0.0, 2.0])).item()
     5.0
     """
-    p, y = _columns(predictions, targets)
-    w = row_weights(weights, len(y), y).unsqueeze(1)
-    return ((w * (y - p).square()).sum(0) / w.sum()).mean()
+    p, y, w = _columns(predictions, targets, weights)
+    return _mean((y - p).square(), w).mean()
 
 
 @method(
@@ -144,9 +147,8 @@ def rmse(predictions: Tensor, targets: Tensor, weights: Tensor | None = None) ->
     >>> rmse(torch.tensor([3.0, 3.0]), torch.tensor([0.0, 0.0])).item()
     3.0
     """
-    p, y = _columns(predictions, targets)
-    w = row_weights(weights, len(y), y).unsqueeze(1)
-    return ((w * (y - p).square()).sum(0) / w.sum()).sqrt().mean()
+    p, y, w = _columns(predictions, targets, weights)
+    return _mean((y - p).square(), w).sqrt().mean()
 
 
 @method(
@@ -169,11 +171,10 @@ def mape(predictions: Tensor, targets: Tensor, weights: Tensor | None = None) ->
     >>> mape(torch.tensor([1.0, 5.0]), torch.tensor([2.0, 4.0])).item()
     0.375
     """
-    p, y = _columns(predictions, targets)
-    w = row_weights(weights, len(y), y).unsqueeze(1)
+    p, y, w = _columns(predictions, targets, weights)
     counts = (w > 0).expand_as(y)
     relative = torch.where(counts, (y - p).abs() / y.abs(), torch.zeros_like(y))
-    mean = ((w * relative).sum(0) / w.sum()).mean()
+    mean = _mean(relative, w).mean()
     if len(y) == 0:
         return mean
     sizes = torch.where(counts, y.abs(), torch.zeros_like(y))
@@ -199,12 +200,11 @@ def median_ae(predictions: Tensor, targets: Tensor, weights: Tensor | None = Non
     >>> median_ae(torch.tensor([1.0, 2.0, 9.0, 4.0]), torch.zeros(4)).item()
     3.0
     """
-    p, y = _columns(predictions, targets)
+    p, y, w = _columns(predictions, targets, weights)
     if len(y) == 0:
         return y.new_full((), torch.nan)
-    w = row_weights(weights, len(y), y).unsqueeze(1).expand_as(y)
     errors, order = torch.sort((y - p).abs(), dim=0)
-    cumulative = w.gather(0, order).cumsum(0)
+    cumulative = w.expand_as(y).gather(0, order).cumsum(0)
     half = cumulative[-1] / 2
     lower, upper = (cumulative < half).sum(0), (cumulative <= half).sum(0)
     ends = torch.stack([lower, upper.clamp_max(len(y) - 1)])
@@ -231,8 +231,7 @@ def pinball(
     >>> round(pinball(torch.tensor([1.0, 5.0]), torch.tensor([2.0, 4.0]), quantile=0.9).item(), 4)
     0.5
     """
-    p, y = _columns(predictions, targets)
-    w = row_weights(weights, len(y), y).unsqueeze(1)
+    p, y, w = _columns(predictions, targets, weights)
     error = y - p
     losses = torch.maximum(quantile * error, (quantile - 1) * error)
-    return ((w * losses).sum(0) / w.sum()).mean()
+    return _mean(losses, w).mean()

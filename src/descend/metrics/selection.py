@@ -103,6 +103,11 @@ def undefined_reason(
         perfect = targets.long()
     if not bool(metric(perfect, targets, weights, classes).isnan()):
         return None
+    if metric.own is not None and metric.takes != "classes" and len(targets):
+        # One's own metric may be infinite, and so undefined, for perfect predictions, as the peak signal-to-noise ratio.
+        imperfect = perfect + 1.0 if metric.takes == "values" else 0.8 * perfect + 0.1
+        if not bool(metric(imperfect, targets, weights, classes).isnan()):
+            return None
     counts = torch.ones(len(targets)) if weights is None else weights
     if len(targets) == 0:
         return "there are no rows"

@@ -19,6 +19,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from descend.arguments import kind_of
 from descend.cards import method
 from descend.errors import UserError
 from descend.nn.choice import Choice, choose
@@ -307,7 +308,7 @@ def activation(choice: Choice) -> nn.Module:
     module = constructor(**settings)
     if not isinstance(module, nn.Module):
         raise UserError(
-            f"activation: expected a constructor of a torch.nn.Module, {constructor!r} returned a {type(module).__name__}"
+            f"activation: expected a constructor of a torch.nn.Module, {constructor!r} returned {kind_of(module)}"
         )
     return module
 

@@ -26,7 +26,7 @@ class Ensemble(nn.Module):
     - sigmoid, of one class or of each label: z = log (Σ_m σ(z_m) / Σ_m σ(-z_m)), as logsumexp_m log σ(z_m) -
       logsumexp_m log σ(-z_m);
     - sine: z = arcsin mean_m sin z_m;
-    - identity: z = mean_m z_m; quantiles likewise;
+    - identity: z = mean_m z_m; quantiles likewise, and the output activation sorts the means;
     - exp: z = log mean_m exp z_m;
     - normal distributions: the mean and the variance of the mixture, mean_m μ_m and mean_m (v_m + μ_m²) - μ²;
     - negative binomial distributions: the mean and, through the dispersion, the variance of the mixture.

@@ -48,6 +48,7 @@ __all__ = [
     "Softmax",
     "inverse_positive",
     "positive",
+    "rearranged",
 ]
 
 Link = Literal["identity", "logit", "logits", "arcsine", "log", "gaussian", "negative_binomial", "quantiles"]
@@ -74,6 +75,26 @@ def inverse_positive(value: Tensor) -> Tensor:
     """
     excess = (value - FLOOR).clamp_min(torch.finfo(value.dtype).tiny)
     return excess + torch.log(-torch.expm1(-excess))
+
+
+def rearranged(outputs: Tensor, levels: Sequence[float]) -> Tensor:
+    """Return the quantiles (n, L, T) of raw outputs (n, L T), sorted so that those of higher levels are not smaller.
+
+    Outputs for several levels may cross. Sorting those of a row never raises the sum of their pinball losses over the
+    levels, whatever the target, and leaves quantiles that do not cross unchanged.
+
+    Source: Chernozhukov, Fernández-Val and Galichon, "Quantile and probability curves without crossing", 2010.
+
+    Args:
+        outputs: those of the first level for all T targets, then those of the next ones.
+        levels: the L levels, in any order, which is that of the result.
+
+    >>> rearranged(torch.tensor([[1.0, 4.0, 3.0]]), (0.1, 0.5, 0.9)).squeeze(2)
+    tensor([[1., 3., 4.]])
+    """
+    ascending = sorted(levels)
+    ordered = outputs.unflatten(1, (len(ascending), -1)).sort(1).values
+    return torch.stack([ordered[:, ascending.index(level)] for level in levels], 1)
 
 
 class Output(nn.Module, ABC):
@@ -250,13 +271,14 @@ class NegativeBinomialMean(Output):
 @method(
     row="K12",
     reference="Koenker and Bassett 1978",
-    formula="y = z_l, l the level that is closest to 1/2",
-    note="It is chosen by the loss quantile with several levels.",
+    formula="y = z_(r), the r-th smallest of the outputs of L levels, r the rank of the level that is closest to 1/2",
+    note="It is chosen by the loss quantile with several levels. Outputs that cross are sorted (Chernozhukov et al. 2010).",
 )
 @final
 class MiddleQuantile(Output):
     """The predicted quantile whose level is closest to 1/2, among those of several levels.
 
+    Outputs that cross are sorted first (:func:`rearranged`).
     Shapes: (n, L T) → (n, T).
 
     Args:
@@ -271,12 +293,11 @@ class MiddleQuantile(Output):
     def __init__(self, *, levels: Sequence[float] = (0.1, 0.5, 0.9)) -> None:
         super().__init__()
         self.levels = tuple(levels)
-        self.block = min(range(len(self.levels)), key=lambda at: abs(self.levels[at] - 0.5))
+        self.middle = min(range(len(self.levels)), key=lambda at: abs(self.levels[at] - 0.5))
 
     def forward(self, outputs: Tensor) -> Tensor:
         """Return the quantiles of the middle level."""
-        targets = outputs.shape[1] // len(self.levels)
-        return outputs[:, self.block * targets : (self.block + 1) * targets]
+        return rearranged(outputs, self.levels)[:, self.middle]
 
 
 OUTPUTS: dict[str, Callable[..., Output]] = {

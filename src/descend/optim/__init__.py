@@ -16,18 +16,37 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch.optim import SGD, Adagrad, Adam, Adamax, AdamW, Optimizer, RMSprop, SparseAdam
+from torch.optim import (
+    SGD,
+    Adafactor,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    NAdam,
+    Optimizer,
+    RAdam,
+    RMSprop,
+    SparseAdam,
+)
 
 from descend.optim._bfgs import BFGS, bfgs
 from descend.optim._kfac import KFAC, kfac
 from descend.optim._lbfgs import LBFGS, lbfgs
+from descend.optim._lion import Lion, lion
+from descend.optim._lookahead import Lookahead, lookahead
+from descend.optim._muon import Muon, muon
 from descend.optim._newton import Newton, SubsampledNewton, newton, subsampled_newton
 from descend.optim._perceptron import Perceptron, mistake_bound, perceptron
+from descend.optim._prodigy import Prodigy, prodigy
+from descend.optim._sam import SAM, sam
+from descend.optim._schedule_free import ScheduleFreeAdamW, schedule_free_adamw
 from descend.optim._shampoo import Shampoo, shampoo
 from descend.optim._soap import SOAP, soap
 from descend.optim._sqn import SQN, sqn
 from descend.optim._trish import TRish, trish
 from descend.optim._trust_region import STRON, TrustRegion, stron, trust_region
+from descend.optim.adam_variants import adafactor, nadam, radam
 from descend.optim.compiler_import import defer_compiler_import
 from descend.optim.compositional import ASCPG, SCGD, asc_pg, scgd
 from descend.optim.conjugate import CG, cg
@@ -37,6 +56,7 @@ from descend.optim.gradient_descent import GD, gd
 from descend.optim.momentum import HeavyBall, Nesterov, heavy_ball, nesterov
 from descend.optim.rows import Rows
 from descend.optim.stiefel import CayleyAdam, CayleySGD, cayley_adam, cayley_sgd
+from descend.optim.wrapper import evaluation_weights
 
 __all__ = [
     "ASCPG",
@@ -47,6 +67,8 @@ __all__ = [
     "KFAC",
     "LBFGS",
     "OPTIMIZERS",
+    "OWN_DECAY",
+    "SAM",
     "SCGD",
     "SGD",
     "SOAP",
@@ -55,6 +77,8 @@ __all__ = [
     "STRON",
     "TRUNCATED_NEWTON",
     "WHOLE_DATA",
+    "WRAPPERS",
+    "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",
@@ -63,16 +87,24 @@ __all__ = [
     "CayleySGD",
     "CoordinateDescent",
     "HeavyBall",
+    "Lion",
+    "Lookahead",
+    "Muon",
+    "NAdam",
     "Nesterov",
     "Newton",
     "Perceptron",
+    "Prodigy",
+    "RAdam",
     "RMSprop",
     "Rows",
+    "ScheduleFreeAdamW",
     "Shampoo",
     "SparseAdam",
     "SubsampledNewton",
     "TRish",
     "TrustRegion",
+    "adafactor",
     "adagrad",
     "adam",
     "adamax",
@@ -83,16 +115,25 @@ __all__ = [
     "cayley_sgd",
     "cg",
     "coordinate_descent",
+    "evaluation_weights",
     "gd",
     "heavy_ball",
     "kfac",
     "lbfgs",
+    "lion",
+    "lookahead",
     "mistake_bound",
+    "muon",
+    "nadam",
     "nesterov",
     "newton",
     "perceptron",
+    "prodigy",
+    "radam",
     "rmsprop",
+    "sam",
     "scgd",
+    "schedule_free_adamw",
     "sgd",
     "shampoo",
     "soap",
@@ -117,6 +158,13 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "adamw": adamw,
     "sparse_adam": sparse_adam,
     "adamax": adamax,
+    "nadam": nadam,
+    "radam": radam,
+    "adafactor": adafactor,
+    "lion": lion,
+    "muon": muon,
+    "schedule_free_adamw": schedule_free_adamw,
+    "prodigy": prodigy,
     "newton": newton,
     "trust_region": trust_region,
     "subsampled_newton": subsampled_newton,
@@ -136,6 +184,14 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "asc_pg": asc_pg,
 }
 """The optimizers by their names in a recipe."""
+
+WRAPPERS: dict[str, Callable[..., Optimizer]] = {"sam": sam, "lookahead": lookahead}
+"""Optimizers that wrap another one, by their keys in the section [optimizer] of a recipe."""
+
+OWN_DECAY: frozenset[str] = frozenset(
+    {"adafactor", "adamw", "lion", "muon", "prodigy", "schedule_free_adamw"}
+)
+"""Optimizers whose step contains decoupled weight decay; that of a parameter group is its ``weight_decay``."""
 
 WHOLE_DATA: frozenset[str] = frozenset(
     {"bfgs", "cg", "coordinate_descent", "gd", "newton", "stron", "subsampled_newton", "trust_region"}

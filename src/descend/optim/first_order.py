@@ -32,7 +32,7 @@ from descend.cards import method
 from descend.optim.base import Params, catalogue_name, checked_settings, list_params, raising_user_errors
 from descend.param_types import Fraction, NonNegative, Positive
 
-__all__ = ["adagrad", "adam", "adamax", "adamw", "can_fuse", "rmsprop", "sgd", "sparse_adam"]
+__all__ = ["adagrad", "adam", "adamax", "adamw", "build", "can_fuse", "rmsprop", "sgd", "sparse_adam"]
 
 T = TypeVar("T", bound=Optimizer)
 
@@ -72,7 +72,8 @@ def sgd(
         maximize: maximize the loss. Default False.
         foreach: use operations on lists of tensors; None lets PyTorch choose. Default None.
         differentiable: let autograd record the step. Default False.
-        fused: use one kernel for all parameters. Default None: PyTorch's choice, or in a recipe True where it is possible.
+        fused: use one kernel for all parameters. Default None: in a recipe wherever
+            it is possible, otherwise PyTorch's choice.
 
     Raises:
         UserError: a setting is outside its domain; ``nesterov`` without momentum or with dampening.
@@ -82,7 +83,7 @@ def sgd(
     >>> (w * 3).sum().backward(); optimizer.step(); w.item()
     -0.5
     """
-    return _build(SGD, sgd, locals())
+    return build(SGD, sgd, locals())
 
 
 @method(
@@ -118,7 +119,8 @@ def adagrad(
         foreach: use operations on lists of tensors; None lets PyTorch choose. Default None.
         maximize: maximize the loss. Default False.
         differentiable: let autograd record the step. Default False.
-        fused: use one kernel for all parameters. Default None: PyTorch's choice, or in a recipe True where it is possible.
+        fused: use one kernel for all parameters. Default None: in a recipe wherever
+            it is possible, otherwise PyTorch's choice.
 
     Raises:
         UserError: a setting is outside its domain.
@@ -128,7 +130,7 @@ def adagrad(
     >>> (w * 3).sum().backward(); optimizer.step(); round(w.item(), 6)
     0.5
     """
-    return _build(Adagrad, adagrad, locals())
+    return build(Adagrad, adagrad, locals())
 
 
 @method(
@@ -174,7 +176,7 @@ def rmsprop(
     >>> (w * 3).sum().backward(); optimizer.step(); round(w.item(), 4)
     0.5
     """
-    return _build(RMSprop, rmsprop, locals())
+    return build(RMSprop, rmsprop, locals())
 
 
 @method(
@@ -212,7 +214,8 @@ def adam(
         maximize: maximize the loss. Default False.
         capturable: allow capture in a CUDA graph. Default False.
         differentiable: let autograd record the step. Default False.
-        fused: use one kernel for all parameters. Default None: PyTorch's choice, or in a recipe True where it is possible.
+        fused: use one kernel for all parameters. Default None: in a recipe wherever
+            it is possible, otherwise PyTorch's choice.
         decoupled_weight_decay: decay as ``adamw`` does. Default False.
 
     Raises:
@@ -223,7 +226,7 @@ def adam(
     >>> (w * 3).sum().backward(); optimizer.step(); round(w.item(), 6)
     0.75
     """
-    return _build(Adam, adam, locals())
+    return build(Adam, adam, locals())
 
 
 @method(
@@ -262,7 +265,8 @@ def adamw(
         foreach: use operations on lists of tensors; None lets PyTorch choose. Default None.
         capturable: allow capture in a CUDA graph. Default False.
         differentiable: let autograd record the step. Default False.
-        fused: use one kernel for all parameters. Default None: PyTorch's choice, or in a recipe True where it is possible.
+        fused: use one kernel for all parameters. Default None: in a recipe wherever
+            it is possible, otherwise PyTorch's choice.
 
     Raises:
         UserError: a setting is outside its domain.
@@ -272,7 +276,7 @@ def adamw(
     >>> (w * 3).sum().backward(); optimizer.step(); round(w.item(), 6)
     0.65
     """
-    return _build(AdamW, adamw, locals())
+    return build(AdamW, adamw, locals())
 
 
 @method(
@@ -308,7 +312,7 @@ def sparse_adam(
     >>> (table.weight == before).flatten().tolist()
     [True, False, True]
     """
-    return _build(SparseAdam, sparse_adam, locals())
+    return build(SparseAdam, sparse_adam, locals())
 
 
 @method(
@@ -349,10 +353,10 @@ def adamax(
     >>> (w * 3).sum().backward(); optimizer.step(); round(w.item(), 6)
     0.75
     """
-    return _build(Adamax, adamax, locals())
+    return build(Adamax, adamax, locals())
 
 
-def _build(constructor: Callable[..., T], function: Callable[..., T], arguments: Mapping[str, Any]) -> T:
+def build(constructor: Callable[..., T], function: Callable[..., T], arguments: Mapping[str, Any]) -> T:
     """Check the arguments of a function and of groups against its annotations, and pass them on to PyTorch's class unchanged."""
     settings = {name: value for name, value in arguments.items() if name != "params"}
     checked_settings(function, settings)

@@ -8,6 +8,7 @@ a copy shows which it is.
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable
 from typing import Literal, cast
 
@@ -48,11 +49,19 @@ def closure_use(optimizer: Optimizer) -> ClosureUse:
     faults: list[str] = []
     for use in ("evaluates", "expects_gradients"):
         try:
-            if _steps(copy.deepcopy(optimizer), use):
+            if _steps(_copy(optimizer), use):
                 return use
         except Exception as cause:  # anyone's optimizer may raise anything
             faults.append(message_of(cause).splitlines()[0])
-    raise UserError(f"{name}: a step fails: {faults[0] if faults else 'it changes nothing'}")
+    takes_closure = "closure" in inspect.signature(optimizer.step).parameters
+    raise UserError(f"{name}: a step fails: {faults[0 if takes_closure else -1]}")
+
+
+def _copy(optimizer: Optimizer) -> Optimizer:
+    """Return a copy with all attributes; ``copy.deepcopy`` keeps only those of :class:`torch.optim.Optimizer`."""
+    copied = object.__new__(type(optimizer))
+    copied.__dict__.update(copy.deepcopy(vars(optimizer)))
+    return copied
 
 
 def _steps(optimizer: Optimizer, use: ClosureUse) -> bool:

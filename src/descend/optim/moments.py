@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.utils.hooks import RemovableHandle
 
+from descend.arguments import kind_of
 from descend.errors import UserError
 from descend.linalg.products import Product, is_large
 from descend.linalg.vectors import bounded
@@ -149,7 +150,7 @@ class MomentRecorder:
         if not isinstance(outputs, Tensor):
             raise UserError(
                 "kfac samples targets given the model's outputs, which must be one tensor; "
-                f"the model returned a {type(outputs).__name__}; shampoo and adam work with any model"
+                f"the model returned {kind_of(outputs)}; shampoo and adam work with any model"
             )
         if calls and outputs.requires_grad:
             self._accumulate(calls, outputs)

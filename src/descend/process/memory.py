@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
+from pathlib import Path
 
 __all__ = ["memory_shortage", "size_text", "total_memory"]
 
 _REQUESTED = re.compile(r"allocate ([\d.]+) ?([KMGTPE]i?B|bytes)")
 """The amount in a message of NumPy, of PyTorch's allocators for the CPU, or of that for CUDA devices."""
+
+_SIGNS = ("allocate memory", "Storage size calculation overflowed", "Overflow when unpacking long")
+"""What PyTorch's messages say for a size that memory does not have, that overflows, or that is not a 64-bit integer."""
+
+_CONTAINER_LIMIT = "/sys/fs/cgroup/memory.max"
 
 _UNITS = {unit: 1024**power for power, unit in enumerate(("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"))}
 
@@ -23,11 +30,7 @@ def memory_shortage(cause: BaseException) -> str:
     """
     message = str(cause)
     known = isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError"
-    if (
-        not known
-        and "allocate memory" not in message
-        and "Storage size calculation overflowed" not in message
-    ):
+    if not known and not any(sign in message for sign in _SIGNS):
         return ""
     found = _REQUESTED.search(message)
     if found is None:
@@ -50,8 +53,11 @@ def size_text(size: float) -> str:
 
 
 def total_memory() -> int | None:
-    """Return the memory of this machine in bytes; None if it is unknown."""
+    """Return the memory of this machine, or of the container it is, in bytes; None if it is unknown."""
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
         return None
+    with suppress(OSError, ValueError):  # no container, or one without a limit ("max")
+        size = min(size, int(Path(_CONTAINER_LIMIT).read_text(encoding="ascii")))
+    return size

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -108,8 +110,17 @@ class CallableLoss(nn.Module):
             )
 
     def unsmoothed(self) -> CallableLoss:
-        """Return the loss itself: whether it smooths labels is unknown."""
-        return self
+        """Return the loss without the label smoothing of a loss of PyTorch; of others it is unknown."""
+        if not self.convention.known:
+            return self
+        if isinstance(self.loss, functools.partial) and self.loss.keywords.get("label_smoothing"):
+            loss: Callable[..., Tensor] = functools.partial(self.loss, label_smoothing=0.0)
+        elif getattr(self.loss, "label_smoothing", 0.0):
+            loss = copy.copy(self.loss)
+            loss.label_smoothing = 0.0  # type: ignore[attr-defined]  # a module with this attribute
+        else:
+            return self
+        return CallableLoss(loss, self.convention, self.output)
 
 
 class TorchSchedule:

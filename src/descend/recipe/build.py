@@ -9,11 +9,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from descend.arguments import kind_of
 from descend.errors import Problem, RecipeError, UserError, message_of
+from descend.interface import setting
 from descend.nn.ensemble import Ensemble
 from descend.nn.init import initialize
 from descend.nn.text_embedding import with_text_embedding
-from descend.optim import OPTIMIZERS, STIEFEL
+from descend.optim import OPTIMIZERS, OWN_DECAY, STIEFEL
 from descend.optim.first_order import can_fuse
 from descend.optim.foreign import closure_use, is_foreign
 from descend.param_types import signature_of
@@ -26,10 +28,12 @@ from descend.recipe.construct import call, parameter_names, settings_of
 from descend.recipe.defaults import Facts
 from descend.recipe.loss_requirements import loss_requirements
 from descend.recipe.lr_factors import apply_lr_factors, split_by_lr_factor
-from descend.recipe.memory import check_memory
+from descend.recipe.memory import check_memory, check_size
 from descend.recipe.recipe import Recipe
 from descend.recipe.text_embedding import build_text_embedding
+from descend.recipe.toml import path_of
 from descend.recipe.transfer import freeze_parts
+from descend.recipe.wrap_optimizer import check_evaluation_weights, wrap_optimizer
 from descend.regularization import decayed_parameters, l1_prox, weight_decay
 from descend.rng import forked, generator, key
 from descend.schedules import Schedule
@@ -75,6 +79,7 @@ def _build_network(recipe: Recipe, facts: Facts, seed: int, draw: int) -> nn.Mod
     settings = settings_of(recipe, "model")
     if recipe.model["name"] in CATALOGUE["model"]:
         settings = {key: _imported(key, value) for key, value in settings.items()}
+        check_size(constructor, context, settings, facts.device)
     with forked():
         torch.default_generator.manual_seed(key(seed, "init", draw))
         model = call("model", constructor, context, settings)
@@ -84,7 +89,7 @@ def _build_network(recipe: Recipe, facts: Facts, seed: int, draw: int) -> nn.Mod
                 Problem(
                     "model",
                     "name",
-                    f"expected a torch.nn.Module, '{constructor}' returned a {type(model).__name__}",
+                    f"expected a torch.nn.Module, '{path_of(recipe.model['name'])}' returned {kind_of(model)}",
                 )
             ]
         )
@@ -199,7 +204,7 @@ def build_optimizer(
     rest = [*rest, *(p for p in decay if id(p) in fixed_ids)]
     decay = [p for p in decay if id(p) not in fixed_ids]
     strength = float(recipe.regularize["weight_decay"])
-    own_decay = recipe.optimizer["name"] == "adamw"
+    own_decay = recipe.optimizer["name"] in OWN_DECAY
     groups: list[dict[str, Any]] = []
     if strength and decay:
         groups.append({"params": decay, **({"weight_decay": strength} if own_decay else {})})
@@ -229,8 +234,8 @@ def build_optimizer(
             settings["fused"] = (can_fuse(constructor, groups) if fused is None else fused) or None
     optimizer = call("optimizer", constructor, context, settings)
     if not isinstance(optimizer, torch.optim.Optimizer):
-        got = type(optimizer).__name__
-        raise RecipeError([Problem("optimizer", "name", f"expected a torch.optim.Optimizer, got a {got}")])
+        message = f"expected a torch.optim.Optimizer, got {kind_of(optimizer)}"
+        raise RecipeError([Problem("optimizer", "name", message)])
     _check_use(recipe, optimizer)
     if isinstance(optimizer, torch.optim.SparseAdam) and not _has_sparse_gradients(model):
         raise RecipeError(
@@ -244,6 +249,7 @@ def build_optimizer(
             ]
         )
     check_needs(recipe, model, optimizer, loss)
+    check_evaluation_weights(recipe, optimizer, constraints)
     apply_lr_factors(optimizer, factors)
     if strength and decay and not own_decay:
         weight_decay(optimizer, decay, strength)
@@ -259,14 +265,14 @@ def build_optimizer(
             each.attach(optimizer)
         except UserError as cause:
             raise RecipeError([Problem("constrain", None, str(cause))]) from cause
-    return optimizer
+    return wrap_optimizer(recipe, optimizer, constraints)
 
 
 def _check_use(recipe: Recipe, optimizer: torch.optim.Optimizer) -> None:
     """Refuse an optimizer by import path whose steps the training loop cannot take."""
     if isinstance(optimizer, torch.optim.LBFGS) and recipe.data["sampling"] != "full":
         message = "LBFGS compares gradients of successive steps, so that each step needs all rows"
-        hint = "set data.sampling = 'full', or use 'lbfgs', which evaluates both gradients on the same rows"
+        hint = f"use {setting('data.sampling', 'full')}, or 'lbfgs', which evaluates both gradients on the same rows"
         raise RecipeError([Problem("optimizer", "name", message, hint)])
     if is_foreign(optimizer):
         try:
@@ -298,6 +304,8 @@ def build_schedule(recipe: Recipe, *, steps_per_epoch: int, total_steps: int) ->
         callable(getattr(schedule, name, None))
         for name in ("factor", "observe", "state_dict", "load_state_dict")
     ):
-        message = f"expected a schedule with the methods of descend.schedules.Schedule, got a {type(schedule).__name__}"
+        message = (
+            f"expected a schedule with the methods of descend.schedules.Schedule, got {kind_of(schedule)}"
+        )
         raise RecipeError([Problem("schedule", "name", message)])
     return cast(Schedule, schedule)

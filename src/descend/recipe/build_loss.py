@@ -8,6 +8,7 @@ from typing import cast
 from torch import nn
 
 from descend.errors import Problem, RecipeError, UserError
+from descend.interface import setting
 from descend.losses import Loss
 from descend.nn.outputs import OUTPUTS, Link
 from descend.recipe.adapters import CallableLoss, OnProbabilities
@@ -113,9 +114,9 @@ def build_loss(recipe: Recipe, facts: Facts, output: nn.Module) -> Loss | OnProb
 def _task_hint(loss: Loss, facts: Facts) -> str:
     """Return how to declare the task that a loss is for, where the targets may be meant for it."""
     if facts.classification and loss.tasks <= {"regression", "multi_regression"}:
-        return "; if the targets are numbers, set data.task = 'regression'"
+        return f"; if the targets are numbers: {setting('data.task', 'regression')}"
     if facts.task == "regression" and not loss.tasks & {"regression", "multi_regression"}:
-        return "; if the targets are classes, set data.task = 'classification'"
+        return f"; if the targets are classes: {setting('data.task', 'classification')}"
     return ""
 
 

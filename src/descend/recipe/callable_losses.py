@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from descend.arguments import kind_of
 from descend.errors import Problem, RecipeError, UserError, message_of
+from descend.interface import setting
 from descend.losses.conventions import convention_of
 from descend.process import exclusive
 from descend.recipe.adapters import CallableLoss
@@ -66,13 +68,14 @@ def build_callable_loss(loss: Any, facts: Facts, output: nn.Module, width: int) 
         why = convention.reason or f"it does not fit the task {facts.task}"
         own = facts.task == "binary" and convention.instead
         raise _refused(
-            f"{convention.name} cannot be used: {why}", f"use loss.name = '{own or _DEFAULTS[facts.task]}'"
+            f"{convention.name} cannot be used: {why}",
+            f"use {setting('loss.name', own or _DEFAULTS[facts.task])}",
         )
     link = getattr(output, "link", None)
     if convention.declared and facts.classification and convention.outputs == "raw" and link != "logit":
         raise _refused(
             f"{convention.name} takes logits, which the output activation {type(output).__name__} does not have",
-            "use model.output = 'auto'",
+            f"use {setting('model.output', 'auto')}",
         )
     if any(p.requires_grad for p in loss.parameters()) if isinstance(loss, nn.Module) else False:
         raise _refused(
@@ -111,12 +114,8 @@ def _check_value(built: CallableLoss, facts: Facts, width: int) -> None:
             else f"the loss does not take outputs and targets of the task {facts.task}: {fault}"
         ) from cause
     if not isinstance(value, Tensor) or value.dim() != 0:
-        got = (
-            f"a tensor of shape {tuple(value.shape)}"
-            if isinstance(value, Tensor)
-            else f"a {type(value).__name__}"
-        )
-        fault = f"it returns {got} instead of one number"
+        got = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else kind_of(value)
+        fault = f"it returns {got} instead of a tensor with one number"
         raise _refused(f"the loss does not take raw outputs and targets of the task {facts.task}: {fault}")
     if not value.requires_grad:
         raise _refused(
@@ -130,6 +129,7 @@ def _check_value(built: CallableLoss, facts: Facts, width: int) -> None:
             _advice(facts),
         )
     _check_mean(built, outputs, targets, value.detach())
+    _check_pairing(built, facts, width)
 
 
 def _check_mean(built: CallableLoss, outputs: Tensor, targets: Tensor, value: Tensor) -> None:
@@ -145,6 +145,30 @@ def _check_mean(built: CallableLoss, outputs: Tensor, targets: Tensor, value: Te
         )
 
 
+def _check_pairing(built: CallableLoss, facts: Facts, width: int) -> None:
+    """Refuse a loss that compares each output with every target, since shapes (n,) and (n, 1) are broadcast to (n, n).
+
+    Such a loss uses the targets, and does not change when they are given to other rows.
+    """
+    if width != 1 or facts.task == "multiclass":
+        return
+    outputs = torch.tensor([[-1.0], [0.5], [2.0]])
+    targets = torch.tensor([0.0, 1.0, 1.0]) if facts.classification else torch.tensor([[0.4], [0.9], [2.2]])
+    try:
+        paired, moved, other = (
+            float(built(outputs, each)) for each in (targets, targets.roll(1, 0), targets.square() * 0.5)
+        )
+    except Exception:  # it was called before, so this depends on the values
+        return
+    tolerance = 1e-6 * max(1.0, abs(paired))
+    if abs(paired - moved) <= tolerance < abs(paired - other):
+        raise _refused(
+            "the loss does not change when the targets are given to other rows: it is called with outputs and targets of "
+            "shape (n, 1), and tensors (n,) and (n, 1) are broadcast to (n, n)",
+            "give both the same shape, such as with outputs.flatten() and targets.flatten()",
+        )
+
+
 def _meaning(facts: Facts) -> str:
     return "logits" if facts.classification else "values near standardized targets"
 
@@ -153,7 +177,7 @@ def _advice(facts: Facts) -> str:
     if facts.classification:
         return (
             "set output_form = 'probabilities' or 'log_probabilities' on the loss if it takes these ('raw' if it takes "
-            f"logits), or use loss.name = '{_DEFAULTS[facts.task]}'"
+            f"logits), or use {setting('loss.name', _DEFAULTS[facts.task])}"
         )
     return (
         "set target_space = 'raw' on the loss, and model.output = 'exp' if it takes the logarithm of the mean; or use "
@@ -180,7 +204,7 @@ def _check_direction(built: CallableLoss, facts: Facts, width: int) -> None:
             return
         ones, large = torch.ones_like(targets), torch.full_like(outputs, LARGE)
         values = {
-            (sign, target): value(sign * large, target * ones) for sign in (-1, 1) for target in (-0.7, 0.7)
+            (sign, target): value(sign * large, target * ones) for sign in (-1, 1) for target in (-1.7, 1.7)
         }
         sign, target = min(values, key=lambda each: values[each])
         lowest = values[sign, target]

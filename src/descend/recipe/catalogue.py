@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from descend.arguments import kind_of
 from descend.augmentation import AUGMENTATIONS
 from descend.cards import Card, card
 from descend.constraints import CONDITIONS, CONSTRAINTS
@@ -21,7 +22,7 @@ from descend.errors import UserError, did_you_mean
 from descend.losses import LOSSES
 from descend.losses.functions import constructor_of
 from descend.nn import ACTIVATIONS, INITS, MODELS, NORMS, OUTPUTS, TextEmbedding
-from descend.optim import OPTIMIZERS
+from descend.optim import OPTIMIZERS, WRAPPERS
 from descend.regularization import (
     ORTHOGONALITIES,
     gradient_penalty,
@@ -77,6 +78,7 @@ PENALTIES: Mapping[str, Constructor] = {
 
 KEYS: Mapping[str, Mapping[str, Constructor]] = {
     "model": {"text_dimension": TextEmbedding},
+    "optimizer": WRAPPERS,
     "regularize": PENALTIES,
     "constrain": {**CONSTRAINTS, **CONDITIONS},
 }
@@ -181,7 +183,7 @@ def find(section: str, name: str | Constructor, key: str = "name") -> Constructo
     if is_import_path(name):
         imported = import_object(name)
         if not callable(imported):
-            raise UserError(f"'{name}' is a {type(imported).__name__}, not a class or function")
+            raise UserError(f"'{name}' is {kind_of(imported)}, not a class or function")
         constructor: Constructor = constructor_of(imported) if section == "loss" else imported
         return constructor
     raise UserError(f"no such {section if key == 'name' else key} '{name}'; {did_you_mean(name, family)}")

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from descend.errors import Problem, RecipeError, message_of
+from descend.errors import Problem, RecipeError
 from descend.param_types import signature_of
 from descend.process.memory import memory_shortage
 from descend.recipe.catalogue import Constructor
 from descend.recipe.parameters import of_settings
 from descend.recipe.recipe import Recipe
 from descend.recipe.sections import SECTIONS
+from descend.recipe.validate import refusal_of
 
 __all__ = ["call", "parameter_names", "settings_of"]
 
@@ -29,7 +30,7 @@ def call(
     except Exception as cause:  # anyone's constructor may raise anything
         if shortage := memory_shortage(cause):
             raise RecipeError([Problem(section, None, shortage, "use smaller or fewer layers")]) from cause
-        raise RecipeError([Problem(section, None, message_of(cause))]) from cause
+        raise RecipeError([Problem(section, None, refusal_of(section, cause))]) from cause
 
 
 def parameter_names(constructor: Constructor) -> tuple[set[str], bool]:

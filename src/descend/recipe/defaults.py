@@ -20,7 +20,11 @@ from descend.recipe.loss_requirements import loss_requirements
 
 __all__ = ["DEFAULTS", "Facts", "Proposal", "facts_of", "proposals"]
 
-DEFAULTS: Mapping[tuple[str, str | None], Mapping[str, Any]] = {("optimizer", "sgd"): {"lr": 0.05}}
+DEFAULTS: Mapping[tuple[str, str | None], Mapping[str, Any]] = {
+    ("optimizer", "sgd"): {"lr": 0.05},
+    ("optimizer", "muon"): {"adjust_lr_fn": "match_rms_adamw"},
+    ("optimizer", "prodigy"): {"safeguard_warmup": True},
+}
 """Defaults of a recipe that differ from those of the constructor: of a section and name, the keys and their values."""
 
 
@@ -257,6 +261,8 @@ def _stop(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[st
         "min_improvement": (0.01, "earlier, simpler weights unless later ones are better by 1 %"),
         "average": (0.0, "steps on all rows have no noise to average")
         if others["optimizer"]["name"] in WHOLE_DATA
+        else (0.0, "the optimizer evaluates the average of its own iterates")
+        if others["optimizer"]["name"] == "schedule_free_adamw"
         else (3.0, "settles near the minimum without a decaying learning rate"),
     }
 

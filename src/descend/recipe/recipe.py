@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from descend.constraints import CONDITIONS
-from descend.errors import Problem, RecipeError, UserError
+from descend.errors import Problem, RecipeError, UserError, closest_file, unparsed_option
 from descend.recipe.catalogue import CHOICES
 from descend.recipe.renamed import with_current_names
 from descend.recipe.sections import SECTIONS
@@ -41,6 +41,15 @@ __all__ = ["Recipe"]
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 """A section in which nothing is specified."""
+
+
+_OTHER_FORMATS = (".yaml", ".yml", ".json")
+
+
+def _near(path: Path) -> str:
+    """Return the TOML file with the most similar name as a question; empty if there is none."""
+    close = closest_file(path.name, [file.name for file in path.parent.glob("*.toml")])
+    return "" if close is None else f"; did you mean '{path.parent / close}'?"
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -164,7 +173,10 @@ class Recipe:
         try:
             sections = parse(text)
         except UserError as cause:
-            raise UserError(f"{source}: {cause}") from cause
+            hint = (
+                "; a recipe is in TOML, not in YAML or JSON" if Path(source).suffix in _OTHER_FORMATS else ""
+            )
+            raise UserError(f"{source}: {cause}{hint}") from cause
         if isinstance(sections.get("optimizer"), Mapping):  # the recipe of an older run
             sections["optimizer"] = with_current_names(sections["optimizer"])
         return cls.of(sections, source=source, allow_imports=allow_imports)
@@ -175,9 +187,17 @@ class Recipe:
         try:
             text = Path(path).read_text(encoding="utf-8")
         except FileNotFoundError:
-            raise UserError(f"no such recipe file: {path}") from None
-        except (OSError, UnicodeDecodeError) as cause:
-            raise UserError(f"cannot read the recipe {path}: {cause}") from cause
+            raise UserError(f"no such recipe file: {path}{_near(Path(path))}") from None
+        except IsADirectoryError:
+            raise UserError(f"{path} is a folder; expected a recipe file in TOML") from None
+        except UnicodeDecodeError as cause:
+            raise UserError(
+                f"{path} is not UTF-8 text (byte {cause.start}); expected a recipe file in TOML"
+            ) from cause
+        except (OSError, ValueError) as cause:
+            raise UserError(
+                f"cannot read the recipe {path}: {getattr(cause, 'strerror', None) or cause}"
+            ) from cause
         return cls.loads(text, source=str(path), allow_imports=allow_imports)
 
     def with_assignments(self, assignments: list[str]) -> Recipe:
@@ -193,7 +213,7 @@ class Recipe:
                 path, value = parse_assignment(text)
                 changes[path] = value
             except UserError as cause:
-                problems.append(Problem("--set", text if len(text) <= 60 else text[:57] + "...", str(cause)))
+                problems.append(unparsed_option("--set", text, str(cause)))
         if problems:
             raise RecipeError(problems)
         return self.replace(changes, source="--set")

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import annotated_types
 
 from descend.constraints import CONDITIONS
+from descend.optim import WRAPPERS
 from descend.param_types import MISSING, Parameter
 from descend.recipe.catalogue import CATALOGUE, CHOICES, KEYS
 from descend.recipe.docstrings import about_arguments, summary_of
@@ -139,6 +140,8 @@ def _key(section: str, parameter: Parameter, about: str) -> Schema:
         schema = _choice(parameter.annotation, f"{section}.{parameter.name}")
     elif section == "constrain":
         schema = _constraint(parameter.name)
+    elif section == "optimizer" and parameter.name in WRAPPERS:
+        schema = _wrapper(parameter.name)
     elif (section, parameter.name) == ("stop", "monitor"):
         schema = _METRIC
     elif (section, parameter.name) == ("stop", "metrics"):
@@ -156,6 +159,19 @@ def _choice(annotation: Any, definition: str) -> Schema:
     if any(typing.get_origin(part) is tuple for part in _parts(annotation)):
         return {"anyOf": [one, {"type": "array", "items": one}]}
     return one
+
+
+def _wrapper(key: str) -> Schema:
+    """A wrapper of the optimizer, which takes its first setting, of which 0 is none, or a table of settings."""
+    constructor = WRAPPERS[key]
+    settings = choice_parameters(constructor) or {}
+    table = {
+        "type": "object",
+        "properties": _keys("", settings, about_arguments(constructor)),
+        "additionalProperties": False,
+    }
+    number = "number" if key == "sam" else "integer"
+    return {"anyOf": [{"type": number, "minimum": 0}, table, _NONE]}
 
 
 def _constraint(key: str) -> Schema:

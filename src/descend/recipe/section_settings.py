@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from descend.param_types import Count, Natural, NonNegative, Positive
 
@@ -61,6 +61,12 @@ class OptimizerSettings:
     Args:
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1}; the first pattern
             that matches a weight applies, and weights that none matches have the learning rate itself.
+        sam: sharpness-aware minimization with this distance rho, around the optimizer (:class:`descend.optim.SAM`), or a
+            table such as {rho = 0.5, adaptive = true}; 0 is none. Each step costs two gradients.
+        lookahead: Lookahead with this number of steps, around the optimizer (:class:`descend.optim.Lookahead`), or a table
+            such as {steps = 5, alpha = 0.5}; 0 is none.
     """
 
     groups: Mapping[str, Positive] = field(default_factory=dict)
+    sam: NonNegative | Mapping[str, Any] | None = None
+    lookahead: Natural | Mapping[str, Any] | None = None

@@ -74,6 +74,7 @@ SECTIONS: Mapping[str, Section] = {
                 "differentiable",
                 "decoupled_weight_decay",
                 "orthonormal",
+                "use_muon",
             ),
         ),
         Section(

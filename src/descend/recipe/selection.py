@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from descend.arguments import kind_of
 from descend.errors import Problem, RecipeError, UserError
 from descend.interface import option
 from descend.metrics import LOSSES, Metric, Selection, find_metric, metric_names, own_metric
@@ -42,7 +43,13 @@ def build_selection(recipe: Recipe, task: str, classes: int) -> Selection:
             message, _, hint = str(cause).partition("; ")
             problems.append(Problem("stop", key, message, hint))
             continue
-        requested.setdefault(metric.name, metric)
+        same = requested.setdefault(metric.name, metric)
+        if same.own is not metric.own:
+            problems.append(
+                Problem(
+                    "stop", key, f"two metrics have the name '{metric.name}'", "give one of them another name"
+                )
+            )
         if key == "monitor":
             monitor = metric.name
     if problems:
@@ -87,5 +94,5 @@ def build_metric(value: Any, task: str, classes: int, allow_imports: bool = True
         )
     subject = import_object(function) if isinstance(function, str) else function
     if not callable(subject):
-        raise UserError(f"'{function}' is a {type(subject).__name__}, not a function")
+        raise UserError(f"'{function}' is {kind_of(subject)}, not a function")
     return own_metric(subject, task, **table)

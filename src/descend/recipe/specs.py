@@ -88,7 +88,8 @@ _SPELLING = {
     word.lower(): word
     for word in (
         "ASC", "AdamW", "BCE", "BFGS", "CG", "ConvNet", "DSO", "ELU", "GD", "GELU", "KFAC", "KL", "L1", "LBFGS", "MC",
-        "MLP", "MSE", "MinMax", "PCA", "PG", "RMSprop", "RNN", "ReLU", "SCGD", "SELU", "SGD", "SO", "SOAP", "SQN", "SRIP",
+        "MLP", "MSE", "MinMax", "NAdam", "PCA", "PG",
+        "RAdam", "RMSprop", "RNN", "ReLU", "SCGD", "SELU", "SGD", "SO", "SOAP", "SQN", "SRIP",
         "STRON", "SiLU", "TRish", "ZCA",
     )
 }

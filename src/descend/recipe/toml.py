@@ -82,6 +82,9 @@ def toml_value(value: Any) -> Any:
     return path_of(value)
 
 
+_BRACKETS = {"[": "]", "{": "}"}
+
+
 def _unquoted(name: str) -> str:
     try:
         return next(iter(tomllib.loads(f"{name} = 0")))
@@ -101,9 +104,20 @@ def parse(text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except ValueError as cause:  # also raised for integers with too many digits for Python
-        raise UserError(f"not valid TOML: {cause}") from cause
+        raise UserError(f"not valid TOML: {cause}{_line_of(text, str(cause))}") from cause
     except RecursionError:
         raise UserError("not valid TOML: nested too deeply") from None
+
+
+def _line_of(text: str, message: str) -> str:
+    """Return the line that a message of the parser is about, and what a value without quotes needs."""
+    place = re.search(r"\(at line (\d+), column (\d+)\)", message)
+    if place is None:
+        return ""
+    line = text.splitlines()[int(place[1]) - 1].strip()
+    shown = line if len(line) <= 60 else line[:57] + "..."
+    name = re.fullmatch(r"([\w.-]+) *= *([A-Za-z][\w-]*)", line)
+    return f": {shown}" + (f'; strings need quotes: {name[1]} = "{name[2]}"' if name else "")
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
@@ -145,6 +159,14 @@ def parse_value(raw: str) -> Any:
     except UserError:
         if _BARE.match(raw):
             return raw
+        if not raw:
+            raise UserError('the value is empty; an empty string is ""') from None
+        if raw[0] in _BRACKETS and not raw.endswith(_BRACKETS[raw[0]]):
+            raise UserError(f"the value {_short(raw)} does not end with '{_BRACKETS[raw[0]]}'") from None
+        words = [word.strip() for word in raw[1:-1].split(",")] if raw[0] == "[" else []
+        if words and all(_BARE.match(word) for word in words):
+            example = ", ".join(f'"{word}"' for word in words[:5])
+            raise UserError(f"the strings in the list {_short(raw)} need quotes, as in [{example}]") from None
         raise UserError(
             f"the value {_short(raw)} is neither TOML nor a bare word; quote strings that contain spaces or symbols"
         ) from None

@@ -9,10 +9,12 @@ from typing import Any
 
 import torch
 
+from descend.arguments import kind_of
 from descend.constraints import CONDITIONS
 from descend.errors import Problem, RecipeError, UserError, did_you_mean, message_of
 from descend.interface import option
 from descend.losses.likelihoods import Normal
+from descend.optim import WRAPPERS
 from descend.param_types import MISSING, Parameter, check, of_constructor, signature_of
 from descend.process import exclusive
 from descend.recipe.catalogue import (
@@ -27,7 +29,7 @@ from descend.recipe.catalogue import (
 from descend.recipe.sections import SECTIONS, Section, any_parameters, choice_parameters, section_parameters
 from descend.recipe.specs import misplaced_spec, plain_values
 
-__all__ = ["validated"]
+__all__ = ["refusal_of", "validated"]
 
 
 def validated(
@@ -48,7 +50,7 @@ def validated(
             )
             continue
         if name not in SECTIONS:
-            problems.append(Problem(name, None, "no such section", did_you_mean(name, SECTIONS), source))
+            problems.append(_unknown_section(name, values, source))
             continue
         section = SECTIONS[name]
         misplaced = misplaced_spec(values, name)
@@ -66,6 +68,20 @@ def validated(
     if problems:
         raise RecipeError(problems)
     return result
+
+
+def _unknown_section(name: str, value: object, source: str) -> Problem:
+    """A name that is no section, but may be the key of one."""
+    hint = did_you_mean(name, SECTIONS)
+    if isinstance(value, Mapping) or hint.startswith("did"):
+        return Problem(name, None, "no such section", hint, source)
+    owner = next((f"[{each}] {name}" for each in SECTIONS if _takes(SECTIONS[each], name)), None)
+    hint = f"did you mean {owner}?" if owner else f"sections are {', '.join(sorted(SECTIONS))}"
+    return Problem(name, None, "expected a section, or a key within its section", hint, source)
+
+
+def _takes(section: Section, key: str) -> bool:
+    return key in (any_parameters(section) or {})
 
 
 def _section(
@@ -119,6 +135,8 @@ def _section(
             # The argument "activation" of a network from an import path may mean anything.
             if fault is None and (section.name, key) in CHOICES and (in_catalogue or key in own):
                 checked = _choice(section.name, key, checked, allow_imports, report)
+            elif fault is None and section.name == "optimizer" and key in WRAPPERS:
+                checked = _wrapper(key, checked, report)
             elif fault is None and section.name == "constrain" and checked is not None:
                 checked = _constrained(key, checked, report)
             if fault:
@@ -196,6 +214,22 @@ def _constrained(key: str, value: Any, report: Callable[..., None]) -> Any:
     return value
 
 
+def _wrapper(key: str, value: Any, report: Callable[..., None]) -> Any:
+    """Check a wrapper of the optimizer: its first setting, or a table of its settings."""
+    settings = choice_parameters(WRAPPERS[key]) or {}
+    if not isinstance(value, Mapping):
+        return value
+    result = dict(value)
+    for each, given in value.items():
+        if each not in settings:
+            report(f"{key}.{each}", f"unknown key of '{key}'", did_you_mean(str(each), settings))
+        else:
+            result[each], fault = check(settings[each], given)
+            if fault:
+                report(f"{key}.{each}", fault)
+    return result
+
+
 def _condition(key: str, value: Any, allow_imports: bool, report: Callable[..., None]) -> Any:
     """Check the functions of a general condition: a function or its import path, several, or a table with these."""
     functions = value.get("function") if isinstance(value, Mapping) else value
@@ -263,7 +297,7 @@ def _path_problem(path: str, allow_imports: bool) -> tuple[str, str] | None:
     except UserError as cause:
         message, _, hint = str(cause).partition("; ")
         return message, hint
-    return None if callable(subject) else (f"'{path}' is a {type(subject).__name__}, not a function", "")
+    return None if callable(subject) else (f"'{path}' is {kind_of(subject)}, not a function", "")
 
 
 def _name_problem(section: str, key: str, name: Any, allow_imports: bool) -> tuple[str, str] | None:
@@ -328,5 +362,15 @@ def _refusal(section: Section, constructor: Constructor, values: Mapping[str, An
             warnings.simplefilter("ignore")  # they are shown when the recipe is built
             constructor(**context, **arguments)
     except Exception as cause:  # anyone's constructor may raise anything
-        return message_of(cause)
+        return refusal_of(section.name, cause)
     return None
+
+
+def refusal_of(section: str, cause: Exception) -> str:
+    """Return the message of a constructor that refuses its arguments, and for a loss without one what a loss is."""
+    if section == "loss" and isinstance(cause, TypeError) and " missing " in str(cause):
+        return (
+            f"{message_of(cause)}; a loss is a function of outputs and targets, or a class or function that returns one, "
+            "whose arguments are keys of the section"
+        )
+    return message_of(cause)

@@ -78,8 +78,8 @@ def l1_prox(optimizer: Optimizer, params: Iterable[Tensor], strength: float) -> 
     rate for SGD, (1 − τ)/(1 − μ) times as much with momentum μ and dampening τ, and for adaptive methods such as Adam a
     number for each weight, the learning rate divided by the root of the average squared gradient. Then the fixed points
     are the minima of loss + strength·Σ|W|. The threshold of adaptive methods is at most the learning rate, as their
-    steps are; at a fixed point this bound changes nothing. Where h is not known, as with line searches and curvature
-    matrices, the optimizer is refused.
+    steps are; at a fixed point this bound changes nothing. Where h is not known, as with line searches, curvature
+    matrices and signs of gradients, the optimizer is refused.
 
     Args:
         optimizer: an optimizer whose step at a constant gradient is known
@@ -91,8 +91,8 @@ def l1_prox(optimizer: Optimizer, params: Iterable[Tensor], strength: float) -> 
         A handle whose ``remove()`` removes the proximal step.
 
     Raises:
-        UserError: ``strength`` is negative, a parameter is not one of the optimizer's, or the optimizer determines its step
-            by a line search or a curvature matrix.
+        UserError: ``strength`` is negative, a parameter is not one of the optimizer's, or a step of the optimizer is not a
+            known multiple of the gradient.
 
     >>> w = torch.nn.Parameter(torch.tensor([0.3, -2.0]))
     >>> optimizer = torch.optim.SGD([w], lr=0.5)
@@ -104,7 +104,7 @@ def l1_prox(optimizer: Optimizer, params: Iterable[Tensor], strength: float) -> 
         name = getattr(optimizer, "name", type(optimizer).__name__.lower())
         declared = getattr(optimizer, "lr_is_step_size", None) is False
         why = (
-            f"a step of {name} is determined by a line search or a curvature matrix"
+            f"a step of {name} is not a known multiple of the gradient"
             if declared
             else f"that of a step of {name} is not known (lr_is_step_size = True declares that it is the learning rate)"
         )

@@ -13,12 +13,16 @@ machine without the data or a GPU.
 :mod:`.context`      sections on data, recipe, model, environment and command
 :mod:`.curves`       learning curves
 :mod:`.figures`      confusion matrix, predicted against true values, error histogram
+:mod:`.svg`          figures as SVG, which needs no script
+:mod:`.marks`        what a figure contains: axes, lines, points, bars, cells
+:mod:`.scales`       positions on an axis
+:mod:`.ticks`        round values on an axis
+:mod:`.axis_labels`  the ticks whose labels fit, and the space that they occupy
 :mod:`.document`     the HTML document of any report: style, script, security policy
 :mod:`.parts`        sections, tables, figure boxes, code blocks
 :mod:`.markup`       HTML elements with automatic escaping
 :mod:`.highlight`    syntax highlighting of TOML
 :mod:`.formatting`   numbers, durations and names as reports show them
-:mod:`.bundle`       Plotly's JavaScript, compressed
 ===================  ==========================================================================
 """
 

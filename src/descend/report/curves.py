@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
-from descend.report.figures import (
-    COUNT_TICKS,
-    SHARE_TICKS,
-    Figure,
-    Spec,
-    Values,
-    axis_spec,
-    hover_format,
-    layout_spec,
-    rounded,
-)
-from descend.report.formatting import SHARES, amount, duration, metric, score
+from descend.report import marks
+from descend.report.figures import score_axis, score_texts
+from descend.report.formatting import duration, metric, score
+from descend.report.marks import Axis, Columns, Figure, Mark, Points, Rule, Values
 
-__all__ = ["Curve", "Line", "downsample", "learning_curves"]
+__all__ = ["Curve", "Series", "downsample", "evenly_spaced", "learning_curves"]
 
 # Training is dashed and validation solid, so that they differ without colour too. With more epochs than this, lines are
 # thin and solid: a noisy line oscillates within a pixel, where dashes would be unreadable.
 _MANY_EPOCHS = 400
+
+_DESCRIBED = {"half": 200, "third": 100}
+"""Number of epochs whose values are shown when the reader points at them, by the shape of the figure."""
 
 
 def downsample(x: Sequence[float], y: Values, limit: int = 1200) -> tuple[list[float], list[float | None]]:
@@ -51,13 +48,24 @@ def downsample(x: Sequence[float], y: Values, limit: int = 1200) -> tuple[list[f
     return [x[row] for row in sorted(kept)], [y[row] for row in sorted(kept)]
 
 
+def evenly_spaced(n: int, limit: int) -> list[int]:
+    """Return up to ``limit`` of the indices 0 to n-1 at equal distances, with the first and the last.
+
+    >>> evenly_spaced(4, 10), evenly_spaced(10, 4)
+    ([0, 1, 2, 3], [0, 3, 6, 9])
+    """
+    if n <= limit:
+        return list(range(n))
+    return [round(place * (n - 1) / (limit - 1)) for place in range(limit)]
+
+
 @dataclass(frozen=True)
-class Line:
+class Series:
     """One line of a curve.
 
     Args:
         name: its name in the legend.
-        colour: the CSS variable of its colour.
+        colour: its colour.
         values: a value for each epoch.
     """
 
@@ -80,17 +88,17 @@ class Curve:
         lines: the lines; one named "validation" gets a dot at the kept epoch.
         unit: title of the vertical axis.
         shape: shape of the figure.
-        share: whether the values are shares, shown as percentages.
+        metric: name of the metric, if the values are those of one; shares are shown as percentages.
         may_be_log: whether the vertical axis may be logarithmic. A score such as R² is not: it has no natural zero, and
             its differences near 1 are what matters.
     """
 
     key: str
     title: str
-    lines: Sequence[Line]
+    lines: Sequence[Series]
     unit: str = ""
-    shape: str = "third"
-    share: bool = False
+    shape: Literal["half", "third"] = "third"
+    metric: str = ""
     may_be_log: bool = True
 
     def figure(self, epochs: Sequence[float], best: int | None) -> Figure | None:
@@ -102,103 +110,70 @@ class Curve:
         lines = [line for line in self.lines if any(value is not None for value in line.values)]
         if not lines:
             return None
-        data: list[Spec] = [self._trace(line, epochs) for line in lines]
-        dots = [self._dot(line, epochs, best) for line in lines if line.name == "validation"]
-        data += [dot for dot in dots if dot is not None]
-        layout = layout_spec(
-            _epochs_axis(epochs),
-            self._values_axis([value for line in lines for value in line.values if value is not None]),
-            hovermode="x unified",
-            shapes=[_vertical_line(best)] if best is not None and best in epochs else [],
-        )
-        label = self._label(lines, epochs, best)
+        best = best if best in epochs else None
+        drawn: list[Mark] = [] if best is None else [Rule(best, "axis")]
+        drawn += [self._drawn(line, epochs) for line in lines]
+        kept = [(line, line.at(epochs, best)) for line in lines if line.name == "validation"]
+        dots = [
+            Points([best], [value], line.colour, 11, look="kept") for line, value in kept if value is not None
+        ]
         legend = [(f"line {line.name}", line.name) for line in lines] if self.shape == "half" else []
-        legend += [("dot", f"kept weights: epoch {best:,}")] if len(data) > len(lines) else []
-        return Figure(self.key, self.title, label, data, layout, legend, shape=self.shape)
-
-    def _trace(self, line: Line, epochs: Sequence[float]) -> Spec:
-        x, y = downsample(epochs, line.values, 800 if self.shape == "half" else 400)
-        many = len(epochs) > _MANY_EPOCHS
-        dash = "dash" if line.name == "training" and not many else "solid"
-        return {
-            "type": "scatter",
-            "mode": "lines+markers" if len(epochs) <= 12 else "lines",
-            "name": line.name,
-            "x": x,
-            "y": rounded(y),
-            "line": {"color": line.colour, "width": 1 if many else 2, "dash": dash},
-            "hovertemplate": "%{y:.4~%}" if self.share else f"%{{y:{hover_format(line.values)}}}",
-        }
-
-    @staticmethod
-    def _dot(line: Line, epochs: Sequence[float], best: int | None) -> Spec | None:
-        value = line.at(epochs, best)
-        if value is None:
-            return None
-        return {
-            "type": "scatter",
-            "mode": "markers",
-            "name": f"kept weights: epoch {best:,}",
-            "x": [best],
-            "y": rounded([value]),
-            "marker": {"color": line.colour, "size": 10, "line": {"color": "--surface", "width": 2}},
-            "hoverinfo": "skip",
-        }
-
-    def _values_axis(self, values: Sequence[float]) -> Spec:
-        low, high = min(values), max(values)
-        if low > 0 and high > 30 * low and not self.share and self.may_be_log:
-            axis = axis_spec(f"{self.unit} (log scale)".strip(), type="log", nticks=6, tickformat=".3~g")
-            # Ticks at 1, 2 and 5; over few decades Plotly would otherwise label every digit.
-            return axis | {"dtick": "D2"} if high < 300 * low else axis
-        axis = axis_spec(
-            self.unit, nticks=6, rangemode="tozero" if low >= 0 and self.shape == "third" else "normal"
+        legend += [("dot", f"kept weights: epoch {best:,}")] if dots else []
+        return Figure(
+            self.key,
+            self.title,
+            self._label(lines, epochs, best),
+            [*drawn, *dots],
+            _epochs_axis(epochs),
+            score_axis(
+                self.metric,
+                self.unit,
+                [value for line in lines for value in line.values if value is not None],
+                may_be_log=self.may_be_log,
+                zero=self.shape == "third",
+            ),
+            legend,
+            shape=self.shape,
+            columns=self._columns(lines, epochs, best),
         )
-        if self.share:
-            axis["tickformat"] = SHARE_TICKS
-        if low == high:
-            # Plotly would show a constant 0.001 on an axis from -1 to 1.
-            axis["range"] = sorted([0.0, 2 * low]) if low else [-1, 1]
-        return axis
 
-    def _label(self, lines: Sequence[Line], epochs: Sequence[float], best: int | None) -> str:
-        def shown(value: float | None) -> str:
-            return score("accuracy", value) if self.share else amount(value)
+    def _drawn(self, line: Series, epochs: Sequence[float]) -> marks.Line:
+        many = len(epochs) > _MANY_EPOCHS
+        x, y = downsample(epochs, line.values, 800 if self.shape == "half" else 400)
+        dash: marks.Dash = "dash" if line.name == "training" and not many else "solid"
+        return marks.Line(x, y, line.colour, 1 if many else 2, dash, dots=len(epochs) <= 12)
 
+    def _columns(self, lines: Sequence[Series], epochs: Sequence[float], best: int | None) -> Columns:
+        """The values of the lines at up to some hundred epochs, among them the kept one."""
+        rows = evenly_spaced(len(epochs), _DESCRIBED[self.shape])
+        if best is not None:
+            place = bisect_left(rows, epochs.index(best))
+            rows[min(place, len(rows) - 1)] = epochs.index(best)
+        written = [score_texts(self.metric, [line.values[row] for row in rows]) for line in lines]
+        texts = []
+        for place, row in enumerate(rows):
+            head = f"epoch {epochs[row]:,.0f}" + (", kept" if epochs[row] == best else "")
+            values = [f"{line.name} {column[place]}" for line, column in zip(lines, written, strict=True)]
+            texts.append("\n".join([head, *values]))
+        return Columns([epochs[row] for row in rows], texts)
+
+    def _label(self, lines: Sequence[Series], epochs: Sequence[float], best: int | None) -> str:
         parts = []
         for line in lines:
-            known = [
-                (epoch, value) for epoch, value in zip(epochs, line.values, strict=True) if value is not None
-            ]
-            (start, first), (end, last) = known[0], known[-1]
-            part = (
-                f"{line.name} from {shown(first)} at epoch {start:,.0f} to {shown(last)} at epoch {end:,.0f}"
-            )
+            rows = [row for row, value in enumerate(line.values) if value is not None]
+            first, last = (score(self.metric, line.values[row]) for row in (rows[0], rows[-1]))
+            start, end = (f"{epochs[row]:,.0f}" for row in (rows[0], rows[-1]))
+            part = f"{line.name} from {first} at epoch {start} to {last} at epoch {end}"
             kept = line.at(epochs, best) if line.name == "validation" else None
-            parts.append(
-                part + (f", {shown(kept)} at epoch {best:,}, which was kept" if kept is not None else "")
-            )
+            if kept is not None:
+                part += f", {score(self.metric, kept)} at epoch {best:,}, which was kept"
+            parts.append(part)
         return f"{self.title} by epoch: " + "; ".join(parts) + "."
 
 
-def _epochs_axis(epochs: Sequence[float]) -> Spec:
-    length = epochs[-1] - epochs[0]
-    margin = 0.02 * length or 1.0
-    axis = axis_spec(
-        "epoch", range=[epochs[0] - margin, epochs[-1] + margin], tickformat=COUNT_TICKS, nticks=7
-    )
-    return axis | {"tickmode": "linear", "tick0": epochs[0], "dtick": 1} if length < 6 else axis
-
-
-def _vertical_line(epoch: int) -> Spec:
-    ends = {"x0": epoch, "x1": epoch, "y0": 0, "y1": 1}
-    return {
-        "type": "line",
-        "xref": "x",
-        "yref": "paper",
-        **ends,
-        "line": {"color": "--axis", "width": 1, "dash": "dot"},
-    }
+def _epochs_axis(epochs: Sequence[float]) -> Axis:
+    margin = 0.02 * (epochs[-1] - epochs[0]) or 1.0
+    return Axis("epoch", (epochs[0] - margin, epochs[-1] + margin), "count", grid=False)
 
 
 def learning_curves(
@@ -233,23 +208,23 @@ def learning_curves(
     if not epochs:
         return []
     name = metric(main)
-    both = [("training", "--training"), ("validation", "--validation")]
+    both = [("training", "training"), ("validation", "validation")]
     curves = [
-        Curve("loss", "Loss", [Line(*line, loss[i]) for i, line in enumerate(both)], loss_name, "half"),
+        Curve("loss", "Loss", [Series(*line, loss[i]) for i, line in enumerate(both)], loss_name, "half"),
         Curve(
             "metric",
             name[:1].upper() + name[1:],
-            [Line(*line, scores[i]) for i, line in enumerate(both)],
+            [Series(*line, scores[i]) for i, line in enumerate(both)],
             name,
             "half",
-            share=main in SHARES,
+            metric=main,
             may_be_log=_is_error(main),
         ),
-        Curve("rate", "Learning rate", [Line("learning rate", "--neutral", lr)]),
-        Curve("gradient", "Gradient norm", [Line("norm", "--neutral", gradient)]),
-        Curve("time", "Time per epoch", [Line("seconds", "--neutral", seconds)], "seconds"),
-        Curve("violation", "Constraint violation", [Line("violation", "--neutral", violation)]),
-        Curve("kkt", "KKT residual", [Line("residual", "--neutral", residual)]),
+        Curve("rate", "Learning rate", [Series("learning rate", "neutral", lr)]),
+        Curve("gradient", "Gradient norm", [Series("norm", "neutral", gradient)]),
+        Curve("time", "Time per epoch", [Series("seconds", "neutral", seconds)], "seconds"),
+        Curve("violation", "Constraint violation", [Series("violation", "neutral", violation)]),
+        Curve("kkt", "KKT residual", [Series("residual", "neutral", residual)]),
     ]
     figures = [figure for curve in curves if (figure := curve.figure(epochs, best)) is not None]
     total = duration(sum(value or 0.0 for value in seconds))

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 
 from descend.files import write_atomically
-from descend.report.bundle import csp_hash, plotly_bundle
-from descend.report.figures import Figure
-from descend.report.markup import Html, data_block, element, join
+from descend.report.markup import Child, Html, element, join
 
-__all__ = ["document", "write_page"]
+__all__ = ["csp_hash", "document", "write_page"]
+
+
+def csp_hash(script: str) -> str:
+    """Return the source expression that allows a script in a content security policy (CSP level 3, section 2.3.1).
+
+    >>> csp_hash("")
+    "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
+    """
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
 def document(
@@ -21,40 +31,46 @@ def document(
     navigation: Html,
     opening: Html,
     body: Html,
-    figures: Sequence[Figure],
     style: str = "",
-    instead: str = "their numbers are in the tables",
+    notice: Child = None,
+    data: Child = None,
+    script: str = "",
+    allowed: Sequence[str] = (),
 ) -> str:
     """Return a complete HTML page in the style of the reports.
 
-    A content security policy in the page forbids all requests and all scripts except the page's own two, which it
-    identifies by hash. So even text that was not escaped could do no harm.
+    Its figures are part of ``opening`` and ``body`` and need no script. A content security policy in the page forbids all
+    requests and all scripts except its own, which it identifies by hash. So even text that was not escaped could do no
+    harm.
 
     Args:
         title: title of the page, for the browser's tab.
         navigation: links to the sections.
         opening: content above the sections.
         body: the sections.
-        figures: the figures that the script draws into their boxes in ``opening`` and ``body``.
         style: CSS to append to the reports' style.
-        instead: text for readers whose browser cannot draw the figures, saying where to find the numbers.
+        notice: content between ``opening`` and ``body``, such as a warning for browsers without scripts.
+        data: elements that are not shown, which ``script`` reads.
+        script: JavaScript to run in addition to that of the reports.
+        allowed: source expressions of further scripts, which ``script`` inserts.
 
     >>> empty = Html("")
-    >>> page = document("a < b", navigation=empty, opening=empty, body=empty, figures=[])
+    >>> page = document("a < b", navigation=empty, opening=empty, body=empty)
     >>> "<title>a &lt; b" in page, "default-src 'none'" in page
     (True, True)
     """
-    script = _resource("page.js")
+    own = _resource("page.js")
+    scripts = [own, script] if script else [own]
     return Template(_resource("page.html")).substitute(
         title=join(f"{title} \N{MIDDLE DOT} descend"),
-        policy=_policy(script, drawing=bool(figures)),
-        style=_resource("page.css") + style,
+        policy=_policy([*map(csp_hash, scripts), *allowed]),
+        style=_resource("page.css") + _resource("figures.css") + style,
         navigation=navigation,
         opening=opening,
+        notice=join(notice),
         body=body,
-        instead=join(instead),
-        data=_payload(figures),
-        script=script,
+        data=join(data),
+        scripts=join([element("script", Html(one)) for one in scripts]),
     )
 
 
@@ -79,8 +95,7 @@ def _resource(name: str) -> str:
     return (files("descend.report") / name).read_text(encoding="utf-8")
 
 
-def _policy(script: str, *, drawing: bool) -> str:
-    scripts = [csp_hash(script), *([plotly_bundle().csp_hash] if drawing else [])]
+def _policy(scripts: Sequence[str]) -> str:
     rules = [
         "default-src 'none'",
         "script-src " + " ".join(scripts),
@@ -90,11 +105,3 @@ def _policy(script: str, *, drawing: bool) -> str:
         "form-action 'none'",
     ]
     return "; ".join(rules)
-
-
-def _payload(figures: Sequence[Figure]) -> Html:
-    """The figures and the compressed library; nothing if there are no figures."""
-    if not figures:
-        return Html("")
-    library = element("script", Html(plotly_bundle().compressed), type="text/plain", id="library")
-    return join([data_block("figures", [figure.specification() for figure in figures]), library])

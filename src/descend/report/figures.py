@@ -1,155 +1,65 @@
-"""Figures of a report, as plain Plotly specifications.
-
-A specification is JSON made of dicts; Plotly's Python package is not needed to build one. Colours are names of the
-page's CSS variables (``--validation``), which the page resolves when it draws, so figures follow light and dark mode.
-All text from data is escaped for Plotly, which interprets some HTML in text.
-"""
+"""Figures of results: confusion matrix, predicted against true values, distribution of the errors."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from html import escape
-from typing import Any
 
 from descend.data.quantities import shown_quantities
-from descend.report.formatting import amount, short
+from descend.report.axis_labels import unique
+from descend.report.formatting import SHARES, amount, score
+from descend.report.marks import Axis, Bars, Cell, Cells, Figure, Line, Points, Rule, Values
 
 __all__ = [
-    "COUNT_TICKS",
-    "SHARE_TICKS",
-    "Figure",
-    "Spec",
-    "Values",
-    "axis_spec",
     "confusion_matrix",
     "error_histogram",
-    "hover_format",
-    "layout_spec",
-    "plotly_text",
     "predicted_against_true",
-    "rounded",
+    "score_axis",
+    "score_texts",
+    "value_texts",
 ]
 
-SHARE_TICKS = "~%"
-"""Number format of the ticks of shares: as many decimals as the distance of the ticks requires."""
 
-COUNT_TICKS = ",~f"
-"""Number format of the ticks of counts. Between two integers, in a small range, there are decimals."""
+def value_texts(values: Values, digits: int = 5) -> list[str]:
+    """Return values for the descriptions of marks, in which values that differ on the screen have different texts.
 
-Spec = dict[str, Any]
-Values = Sequence[float | None]
+    Thousands have no separators, since the values may be years; None becomes a dash.
 
-_SPACE = re.compile(r"[^\S\u00a0]+")
-"""White space other than the no-break space, which is shown as it is."""
-
-_CELL = "true %{y}<br>predicted %{x}<br>%{customdata:,d} rows, %{z:.1%} of the class<extra></extra>"
+    >>> value_texts([0.123456, None, 2023.0]), value_texts([1700000000.0, 1700000000.25])
+    (['0.12346', '\N{EN DASH}', '2023'], ['1700000000', '1700000000.25'])
+    """
+    texts = iter(shown_quantities("numeric", [value for value in values if value is not None], digits))
+    return [amount(None) if value is None else next(texts) for value in values]
 
 
-@dataclass(frozen=True)
-class Figure:
-    """One figure of a page.
+def score_texts(name: str, values: Values) -> list[str]:
+    """Return values of a metric for the descriptions of marks, as percentages if the metric is a share.
+
+    >>> [text.replace("\N{NO-BREAK SPACE}", " ") for text in score_texts("accuracy", [0.987, 0.99])]
+    ['98.7 %', '99.0 %']
+    """
+    return [score(name, value) for value in values] if name in SHARES else value_texts(values)
+
+
+def score_axis(
+    name: str, title: str, values: Sequence[float], *, may_be_log: bool = False, zero: bool = False
+) -> Axis:
+    """Return the axis of a metric.
 
     Args:
-        key: its id in the page.
-        title: its heading.
-        label: a description for screen readers.
-        data: Plotly's traces.
-        layout: Plotly's layout.
-        legend: pairs (CSS class of the marker, label).
-        note: a line below the figure.
-        shape: its size in the page: "half", "third" or "square"; "tile" (a square third) and "wide" (the full width)
-            are available in pages whose style defines them.
-        frames: Plotly's animation frames.
+        name: the metric.
+        title: the title of the axis, to which "(log scale)" is added if it is logarithmic.
+        values: the values on it.
+        may_be_log: whether it is logarithmic if all values are positive and the largest is more than thirty times the
+            smallest. That of a share never is.
+        zero: whether it begins at 0, if no value is negative.
     """
-
-    key: str
-    title: str
-    label: str
-    data: list[Spec]
-    layout: Spec
-    legend: Sequence[tuple[str, str]] = ()
-    note: str = ""
-    shape: str = "half"
-    frames: Sequence[Spec] = ()
-
-    def specification(self) -> Spec:
-        """Return what the page's script needs to draw the figure."""
-        spec = {"key": self.key, "shape": self.shape, "data": self.data, "layout": self.layout}
-        return spec | ({"frames": list(self.frames)} if self.frames else {})
-
-
-def plotly_text(value: str) -> str:
-    """Escape a string so that Plotly shows it verbatim, on one line.
-
-    >>> plotly_text("<b>&")
-    '&lt;b&gt;&amp;'
-    """
-    return escape(_SPACE.sub(" ", value).strip(" "), quote=False)
-
-
-def rounded(values: Values, digits: int = 5) -> list[float | None]:
-    """Round values for a figure: at least ``digits`` significant digits, of the values and of their spread.
-
-    That is enough for a screen and half the size of the JSON. Points that are close together compared with their size,
-    such as times in seconds since 1970, stay apart.
-
-    >>> rounded([1 / 3, None]), rounded([1700000000.123456, 1700000009.0])
-    ([0.33333, None], [1700000000.1235, 1700000009.0])
-    """
-    digits = _digits(values, digits) if len(set(values)) > 1 else 12
-    return [None if value is None else float(f"{value:.{digits}g}") for value in values]
-
-
-def _digits(values: Values, digits: int) -> int:
-    """The number of significant digits of the largest value that leaves ``digits`` for the spread."""
-    known = [value for value in values if value is not None]
-    largest = max(map(abs, known), default=0.0)
-    spread = max(known, default=0.0) - min(known, default=0.0)
-    if not spread:
-        return digits
-    return min(17, digits + max(0, math.floor(math.log10(largest)) - math.floor(math.log10(spread))))
-
-
-def hover_format(values: Values) -> str:
-    """Return a number format of Plotly in which values that differ on the screen have different texts.
-
-    Thousands have no separators: the values may be years.
-
-    >>> hover_format([0.1, 0.2]), hover_format([1986.0, 2023.0]), hover_format([1.7e9, 1.7e9 + 10])
-    ('.5~g', '.7~g', '.13~g')
-    """
-    largest = max((abs(value) for value in values if value is not None), default=0.0)
-    written = math.floor(math.log10(largest)) + 1 if 1 <= largest < 1e15 else 0
-    return f".{max(written, min(_digits(values, 5), 15))}~g"
-
-
-def axis_spec(title: str, **more: Any) -> Spec:
-    """Return a Plotly axis in the style of the reports.
-
-    Numbers are written without prefixes of units (0.0005 rather than 500µ); very small and large ones with a power of 10.
-    """
-    style: Spec = {"automargin": True, "gridcolor": "--grid", "linecolor": "--axis", "zeroline": False}
-    style |= {"exponentformat": "power", "minexponent": 5}
-    return {"title": {"text": title, "standoff": 8}, **style, **more}
-
-
-def layout_spec(x: Spec, y: Spec, **more: Any) -> Spec:
-    """Return a Plotly layout in the style of the reports."""
-    return {
-        "xaxis": x,
-        "yaxis": y,
-        "margin": {"l": 8, "r": 12, "t": 8, "b": 8},
-        "font": {"color": "--muted", "size": 12},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "hoverlabel": {"bgcolor": "--surface", "bordercolor": "--axis", "font": {"color": "--ink"}},
-        "showlegend": False,
-        **more,
-    }
+    if name in SHARES:
+        return Axis(title, style="share", zero=zero)
+    if may_be_log and values and min(values) > 0 and max(values) > 30 * min(values):
+        return Axis(f"{title} (log scale)".strip(), log=True)
+    return Axis(title, zero=zero)
 
 
 def confusion_matrix(names: Sequence[str], table: Sequence[Sequence[float]], note: str = "") -> Figure:
@@ -164,44 +74,20 @@ def confusion_matrix(names: Sequence[str], table: Sequence[Sequence[float]], not
         note: a line below the figure.
     """
     size = len(names)
-    shares = [rounded([cell / (sum(row) or 1.0) for cell in row], 4) for row in table]
-    correct = [[value if i == j else None for j, value in enumerate(row)] for i, row in enumerate(shares)]
-    wrong = [
-        [value if i != j and value else None for j, value in enumerate(row)] for i, row in enumerate(shares)
-    ]
-    max_wrong = max((value for row in wrong for value in row if value is not None), default=0.0)
-    labels = _unique([plotly_text(name) or "(empty)" for name in names])
-    common: Spec = {
-        "type": "heatmap",
-        "x": labels,
-        "y": labels,
-        "customdata": [[int(cell) for cell in row] for row in table],
-        "xgap": 1 if size <= 40 else 0,
-        "ygap": 1 if size <= 40 else 0,
-        "zmin": 0,
-        "showscale": False,
-        "hoverongaps": False,
-        "hovertemplate": _CELL,
-    }
-    data = [
-        {**common, "z": correct, "zmax": 1, "colorscale": [[0, "--right-low"], [1, "--right-high"]]},
-        {
-            **common,
-            "z": wrong,
-            "zmax": max(0.1, max_wrong),
-            "colorscale": [[0, "--wrong-low"], [1, "--wrong-high"]],
-        },
-    ]
-    if size <= 12:
-        for trace in data:
-            trace |= {"text": _cell_texts(table, trace["z"]), "texttemplate": "%{text}"}
-            trace["textfont"] = {"color": "--ink", "size": 14 if size <= 6 else 11}
-    ticks = _class_ticks(names, labels)
-    layout = layout_spec(
-        axis_spec("predicted class", **ticks),
-        axis_spec("true class", **ticks, autorange="reversed"),
-        hovermode="closest",
-    )
+    labels = unique([name or "(empty)" for name in names])
+    shares = [[cell / (sum(row) or 1.0) for cell in row] for row in table]
+    most = max([0.1, *(value for i, row in enumerate(shares) for j, value in enumerate(row) if i != j)])
+    right: list[Cell] = []
+    wrong: list[Cell] = []
+    for i, row in enumerate(shares):
+        for j, share in enumerate(row):
+            if i != j and not share:
+                continue
+            rows = f"{table[i][j]:,.0f}"
+            description = f"true {labels[i]}\npredicted {labels[j]}\n{rows} rows, {score('accuracy', share)} of the class"
+            cell = Cell(i, j, share if i == j else share / most, rows if size <= 12 else "", description)
+            (right if i == j else wrong).append(cell)
+    font, gap = 14 if size <= 6 else 11, size <= 40
     hits = sum(table[index][index] for index in range(size))
     label = (
         f"Confusion matrix of {size} classes: {hits:,.0f} of {sum(map(sum, table)):,.0f} rows are on the diagonal, "
@@ -211,49 +97,21 @@ def confusion_matrix(names: Sequence[str], table: Sequence[Sequence[float]], not
         ("swatch right", "correct"),
         ("swatch wrong", "wrong; darker for a larger share of the true class"),
     ]
-    return Figure("confusion", "Confusion matrix", label, data, layout, legend, note, "square")
-
-
-def _cell_texts(table: Sequence[Sequence[float]], colours: Sequence[Values]) -> list[list[str]]:
-    """The counts of the coloured cells, and empty strings for the others."""
-    return [
-        [f"{cell:,.0f}" if z is not None else "" for cell, z in zip(*rows, strict=True)]
-        for rows in zip(table, colours, strict=True)
-    ]
-
-
-def _class_ticks(names: Sequence[str], labels: Sequence[str]) -> Spec:
-    limit = 18 if len(names) <= 20 else 12
-    ticks_shown = labels
-    if any(len(name) > limit for name in names):
-        ticks_shown = _unique([plotly_text(short(name, limit)) or "(empty)" for name in names])
-    ticks: Spec = {
-        "type": "category",
-        "categoryorder": "array",
-        "categoryarray": labels,
-        "labelalias": {label: tick for label, tick in zip(labels, ticks_shown, strict=True) if label != tick},
-        "showgrid": False,
-        "ticks": "",
-    }
-    return ticks | {"tickmode": "linear", "dtick": 1} if len(names) <= 20 else ticks
-
-
-def _unique(labels: Sequence[str]) -> list[str]:
-    """Number repeated labels, since a category axis would merge them."""
-    taken = set(labels)
-    unique: list[str] = []
-    for label in labels:
-        shown, number = label, 1
-        while shown in taken and (shown != label or shown in unique):
-            number += 1
-            shown = f"{label} ({number})"
-        taken.add(shown)
-        unique.append(shown)
-    return unique
+    return Figure(
+        "confusion",
+        "Confusion matrix",
+        label,
+        [Cells(right, "right", font, gap), Cells(wrong, "wrong", font, gap)],
+        Axis("predicted class", names=labels),
+        Axis("true class", names=labels),
+        legend,
+        note,
+        "square",
+    )
 
 
 def predicted_against_true(
-    key: str, title: str, true: Sequence[float], predicted: Sequence[float], limit: int = 2000
+    key: str, title: str, true: Sequence[float], predicted: Sequence[float], limit: int = 1000
 ) -> Figure:
     """Predicted against true values of one target, with the identity as a dashed line.
 
@@ -262,42 +120,43 @@ def predicted_against_true(
         title: its heading.
         true: (n,) true values.
         predicted: (n,) predictions.
-        limit: maximum number of points; beyond it, every k-th point is drawn.
+        limit: maximum number of points; beyond it, every k-th point is shown, and those with the smallest and the largest
+            true value, prediction and error.
     """
-    step = max(1, math.ceil(len(true) / limit))
     low, high = min(*true, *predicted), max(*true, *predicted)
-    margin = 0.04 * (high - low) or abs(high) or 1.0
-    limits = [low - margin, high + margin]
-    shown = len(true[::step])
-    hover = hover_format([low, high])
-    data: list[Spec] = [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "x": limits,
-            "y": limits,
-            "line": {"color": "--validation", "width": 1.5, "dash": "dash"},
-            "hoverinfo": "skip",
-        },
-        {
-            "type": "scatter",
-            "mode": "markers",
-            "x": rounded(true[::step]),
-            "y": rounded(predicted[::step]),
-            "marker": {"color": "--training", "size": 6 if shown <= 600 else 4, "opacity": 0.55},
-            "hovertemplate": f"true %{{x:{hover}}}<br>predicted %{{y:{hover}}}<extra></extra>",
-        },
-    ]
-    layout = layout_spec(
-        axis_spec("true", range=limits, nticks=6),
-        axis_spec("predicted", range=limits, nticks=6),
-        hovermode="closest",
+    margin = 0.04 * high - 0.04 * low or abs(high) or 1.0
+    limits = (max(low - margin, -1.7e308), min(high + margin, 1.7e308))
+    rows = _spread_rows(true, predicted, limit)
+    xs, ys = [true[row] for row in rows], [predicted[row] for row in rows]
+    shown = value_texts([*xs, *ys])
+    texts = [f"true {x}\npredicted {y}" for x, y in zip(shown[: len(rows)], shown[len(rows) :], strict=True)]
+    ends = " and ".join(shown_quantities("numeric", [low, high], 4))
+    note = f"{len(rows):,} of {len(true):,} points are shown." if len(rows) < len(true) else ""
+    return Figure(
+        key,
+        title,
+        f"{title}: {len(true):,} points between {ends}.",
+        [
+            Line(limits, limits, "validation", 1.5, "dash"),
+            Points(xs, ys, "training", 6 if len(rows) <= 600 else 4, 0.55, texts=texts),
+        ],
+        Axis("true", limits),
+        Axis("predicted", limits),
+        note=note,
+        shape="square",
     )
-    label = (
-        f"{title}: {len(true):,} points between {' and '.join(shown_quantities('numeric', [low, high], 4))}."
-    )
-    note = f"{shown:,} of {len(true):,} points are shown." if step > 1 else ""
-    return Figure(key, title, label, data, layout, note=note, shape="square")
+
+
+def _spread_rows(true: Sequence[float], predicted: Sequence[float], limit: int) -> list[int]:
+    """Every k-th row, and the rows of the extremes."""
+    n = len(true)
+    if n <= limit:
+        return list(range(n))
+    kept = set(range(0, n, math.ceil(n / max(1, limit - 6))))
+    errors = [prediction - value for value, prediction in zip(true, predicted, strict=True)]
+    for values in (true, predicted, errors):
+        kept |= {min(range(n), key=values.__getitem__), max(range(n), key=values.__getitem__)}
+    return sorted(kept)
 
 
 def error_histogram(key: str, true: Sequence[float], predicted: Sequence[float]) -> Figure:
@@ -321,30 +180,32 @@ def error_histogram(key: str, true: Sequence[float], predicted: Sequence[float])
     )
     counts = Counter(math.floor(error / width) for error in errors)
     bins = range(min(counts), max(counts) + 1)
-    centres = [(index + 0.5) * width for index in bins]
-    data: list[Spec] = [
-        {
-            "type": "bar",
-            "x": rounded(centres),
-            "y": [counts[index] for index in bins],
-            "width": width,
-            "marker": {"color": "--training", "opacity": 0.8, "line": {"color": "--surface", "width": 1}},
-            "hovertemplate": f"error about %{{x:{hover_format(centres)}}}<br>%{{y:,d}} rows<extra></extra>",
-        }
+    edges = value_texts([index * width for index in range(bins.start, bins.stop + 1)], 4)
+    texts = [
+        f"error from {edges[place]} to {edges[place + 1]}\n{counts[index]:,} rows"
+        for place, index in enumerate(bins)
     ]
-    few: Spec = {"tickmode": "linear", "tick0": 0, "dtick": 1} if max(counts.values()) < 6 else {}
-    zero_line = {"type": "line", "xref": "x", "yref": "paper", "x0": 0, "x1": 0, "y0": 0, "y1": 1}
-    layout = layout_spec(
-        axis_spec("predicted − true", nticks=7),
-        axis_spec("rows", rangemode="tozero", nticks=6, tickformat=COUNT_TICKS, **few),
-        hovermode="closest",
-        bargap=0,
-        shapes=[{**zero_line, "line": {"color": "--validation", "width": 1.5, "dash": "dash"}}],
-    )
     share = sum(error > 0 for error in errors) / n
     label = (
         f"Errors of {n:,} predictions: from {amount(errors[0])} to {amount(errors[-1])}, "
         f"half of them between {amount(lower_quartile)} and {amount(upper_quartile)}."
     )
-    note = f"{100 * share:.0f} % of the predictions are too high."
-    return Figure(key, "Error distribution", label, data, layout, note=note, shape="square")
+    return Figure(
+        key,
+        "Error distribution",
+        label,
+        [
+            Bars(
+                [(index + 0.5) * width for index in bins],
+                [counts[index] for index in bins],
+                width,
+                "training",
+                texts,
+            ),
+            Rule(0.0, "validation", 1.5, "dash"),
+        ],
+        Axis("predicted − true", grid=False),
+        Axis("rows", style="count", zero=True),
+        note=f"{100 * share:.0f} % of the predictions are too high.",
+        shape="square",
+    )

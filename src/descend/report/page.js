@@ -38,76 +38,64 @@
     sizes.observe(box.firstElementChild);
   }
 
-  const block = document.getElementById("figures");
-  if (!block) return;
-  const figures = JSON.parse(block.textContent);
-  const touch = matchMedia("(pointer: coarse)");
-  const config = { responsive: true, displayModeBar: false, doubleClick: "reset" };
-
-  const isVisible = (box) => (box.checkVisibility ? box.checkVisibility() : box.offsetParent !== null);
-
-  // Colours in figures are names of the page's CSS variables, so that figures follow the reader's colour scheme.
-  const resolveColours = (value, styles, key = "") => {
-    if (typeof value === "string") {
-      return /color(scale)?$/.test(key) && value.startsWith("--") ? styles.getPropertyValue(value).trim() : value;
+  // Figures describe their marks by titles, which browsers show after a while, and only to a mouse. Here they are shown at
+  // once next to the pointer, with a vertical line where a figure has a description for each place.
+  const tip = document.createElement("div");
+  tip.className = "tip";
+  tip.ariaHidden = "true";
+  tip.hidden = true;
+  document.body.append(tip);
+  const line = document.createElementNS("http://www.w3.org/2000/svg", "line");
+  line.setAttribute("class", "crosshair");
+  let marked = null;
+  const hide = () => {
+    tip.hidden = true;
+    line.remove();
+    if (marked) marked.classList.remove("marked");
+    marked = null;
+  };
+  const middle = (mark) => {
+    const box = mark.getBoundingClientRect();
+    return [box.x + box.width / 2, box.y + box.height / 2];
+  };
+  // The mark under the pointer, or else the nearest point within 20 pixels.
+  const markAt = (chart, { target, clientX, clientY }) => {
+    const distance = (mark) => Math.hypot(...middle(mark).map((at, side) => at - [clientX, clientY][side]));
+    const near = [...chart.querySelectorAll("circle[data-tip]")].map((mark) => [distance(mark), mark]);
+    const best = near.reduce((one, other) => (other[0] < one[0] ? other : one), [20, null])[1];
+    return best || target.closest("[data-tip]");
+  };
+  const show = (chart, event) => {
+    const mark = markAt(chart, event);
+    if (mark === marked) return;
+    hide();
+    if (!mark) return;
+    marked = mark;
+    const [x, y] = middle(mark);
+    if (mark.parentNode.classList.contains("columns")) {
+      const at = parseFloat(mark.getAttribute("x")) + parseFloat(mark.getAttribute("width")) / 2 + "%";
+      for (const [name, value] of Object.entries({ x1: at, x2: at, y1: 0, y2: "100%" })) line.setAttribute(name, value);
+      mark.parentNode.before(line);
+    } else {
+      mark.classList.add("marked");
     }
-    if (Array.isArray(value)) {
-      const nested = key === "colorscale" || typeof value[0] === "object";
-      return nested ? value.map((item) => resolveColours(item, styles, key)) : value;
+    tip.textContent = mark.dataset.tip;
+    tip.hidden = false;
+    const { width, height } = tip.getBoundingClientRect();
+    const left = x + 14 + width > root.clientWidth ? x - 14 - width : x + 14;
+    tip.style.left = Math.min(Math.max(4, left), Math.max(4, root.clientWidth - width - 4)) + "px";
+    tip.style.top = Math.min(Math.max(4, y - height / 2), innerHeight - height - 4) + "px";
+  };
+  for (const chart of document.querySelectorAll(".chart")) {
+    for (const title of chart.querySelectorAll("title")) {
+      title.parentNode.dataset.tip = title.textContent;
+      title.remove();
     }
-    if (value === null || typeof value !== "object") return value;
-    return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, resolveColours(item, styles, name)]));
-  };
-
-  // The printed layout cannot be measured during "beforeprint"; these sizes fit the narrower of A4 and letter.
-  const printSize = { half: [310, 250], third: [190, 190], square: [285, 285], tile: [190, 190], wide: [640, 290], strip: [310, 70] };
-
-  const drawOne = ({ key, shape, data, layout, frames }, styles, printing) => {
-    const box = document.getElementById("plot-" + key);
-    if (!isVisible(box)) return; // inside a collapsed section; drawn when it opens
-    const resolved = resolveColours(layout, styles);
-    resolved.font.family = getComputedStyle(document.body).fontFamily;
-    // On touch screens, dragging must scroll the page rather than zoom.
-    resolved.dragmode = touch.matches ? false : "zoom";
-    resolved.autosize = !printing;
-    if (printing) [resolved.width, resolved.height] = printSize[shape];
-    const colouredData = resolveColours(data, styles);
-    Plotly.react(box, { data: colouredData, layout: resolved, config, frames: resolveColours(frames, styles) });
-  };
-
-  const draw = (printing = false) => {
-    const styles = getComputedStyle(root);
-    for (const figure of figures) drawOne(figure, styles, printing);
-    root.dataset.drawn = document.querySelectorAll(".plot.js-plotly-plot").length;
-  };
-
-  const inflate = (compressed) => {
-    const bytes = Uint8Array.from(atob(compressed), (character) => character.charCodeAt(0));
-    return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"))).text();
-  };
-
-  const start = async () => {
-    const library = document.createElement("script");
-    library.textContent = await inflate(document.getElementById("library").textContent);
-    document.head.append(library);
-    draw();
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw());
-    for (const fold of document.querySelectorAll("details")) {
-      fold.addEventListener("toggle", () => {
-        if (!fold.open || !fold.querySelector(".plot")) return;
-        draw();
-        for (const box of fold.querySelectorAll(".plot")) Plotly.Plots.resize(box); // the window may have changed
-      });
-    }
-    addEventListener("beforeprint", () => {
-      root.classList.add("printing");
-      draw(true);
-    });
-    addEventListener("afterprint", () => {
-      root.classList.remove("printing");
-      draw();
-    });
-  };
-
-  start().catch(() => { document.getElementById("figures-failed").hidden = false; });
+    chart.addEventListener("pointermove", (event) => show(chart, event));
+    chart.addEventListener("pointerdown", (event) => show(chart, event));
+    chart.addEventListener("pointerleave", ({ pointerType }) => { if (pointerType === "mouse") hide(); });
+  }
+  addEventListener("scroll", hide, { passive: true });
+  addEventListener("pointerdown", ({ target }) => { if (!target.closest(".chart")) hide(); });
+  addEventListener("keydown", ({ key }) => { if (key === "Escape") hide(); });
 })();

@@ -28,12 +28,10 @@ _SECTIONS = {
 
 def render(run: RunFiles) -> str:
     """Return the report of a run as one HTML document."""
-    learning, learning_figures = results.learning_section(run)
-    scores, score_figures = results.results_section(run)
     body = join(
         [
-            learning,
-            scores,
+            results.learning_section(run),
+            results.results_section(run),
             results.mistakes_section(run),
             context.data_section(run),
             context.recipe_section(run),
@@ -47,7 +45,6 @@ def render(run: RunFiles) -> str:
         navigation=navigation(_SECTIONS, body),
         opening=_opening(run),
         body=body,
-        figures=[*learning_figures, *score_figures],
     )
 
 

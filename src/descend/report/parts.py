@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from descend.report.figures import Figure
+from descend.report.marks import Figure
 from descend.report.markup import Child, Html, element, join
+from descend.report.svg import draw
 
-__all__ = ["code", "facts", "figure_box", "fold", "navigation", "section", "table"]
+__all__ = ["code", "facts", "figure_box", "fold", "framed", "navigation", "section", "table"]
 
 
 def navigation(sections: Mapping[str, str], body: Html) -> Html:
@@ -96,15 +97,29 @@ def facts(pairs: Iterable[tuple[str, Child]], class_: str = "facts") -> Html:
 
 
 def figure_box(figure: Figure) -> Html:
-    """Return the box into which the page's script draws a figure, with heading, legend and note."""
-    entries = [element("li", element("span", class_=mark), label) for mark, label in figure.legend]
-    legend = element("ul", entries, class_="legend") if entries else None
+    """Return a figure with heading, legend and note."""
+    return framed(figure.title, draw(figure), figure.legend, figure.note, figure.shape)
+
+
+def framed(title: str, plot: Html, legend: Sequence[tuple[str, str]], note: str, shape: str) -> Html:
+    """Return the box of a figure: heading, legend, the drawing and a note.
+
+    Args:
+        title: the heading.
+        plot: the drawing.
+        legend: pairs (CSS class of the marker, label).
+        note: a line below the drawing; "" for none.
+        shape: the class of the size of the box.
+    """
+    entries = [element("li", element("span", class_=mark), label) for mark, label in legend]
     return element(
         "figure",
-        element("figcaption", element("h3", figure.title), legend),
-        element("div", class_="plot", id=f"plot-{figure.key}", role="img", aria_label=figure.label),
-        element("p", figure.note, class_="note") if figure.note else None,
-        class_=f"figure {figure.shape}",
+        element(
+            "figcaption", element("h3", title), element("ul", entries, class_="legend") if entries else None
+        ),
+        plot,
+        element("p", note, class_="note") if note else None,
+        class_=f"figure {shape}",
     )
 
 

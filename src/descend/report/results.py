@@ -9,7 +9,7 @@ from typing import Any
 
 from descend.data.quantities import shown_quantities
 from descend.report.curves import learning_curves
-from descend.report.figures import Figure, confusion_matrix, error_histogram, predicted_against_true
+from descend.report.figures import confusion_matrix, error_histogram, predicted_against_true
 from descend.report.formatting import NO_BREAK, NONE, amount, count, label, metric, score
 from descend.report.markup import Child, Html, element
 from descend.report.parts import figure_box, fold, section, table
@@ -20,7 +20,7 @@ __all__ = ["learning_section", "mistakes_section", "results_section"]
 _MAX_CLASSES = 200
 """Largest confusion matrix that is drawn."""
 
-_MAX_POINTS = 8000
+_MAX_POINTS = 3000
 """Largest number of points of all targets together."""
 
 _MAX_OPEN_TARGETS = 6
@@ -29,8 +29,8 @@ _MAX_OPEN_TARGETS = 6
 _IMAGE = re.compile(r"data:image/(?:png|jpeg|gif|webp);base64,[A-Za-z0-9+/]+=*")
 
 
-def learning_section(run: RunFiles) -> tuple[Html, list[Figure]]:
-    """Return the section with the learning curves and their numbers, and its figures."""
+def learning_section(run: RunFiles) -> Html:
+    """Return the section with the learning curves and their numbers."""
     main = run.main_metric
     loss_name = text(mapping(run.settings.get("loss")).get("name")) or "loss"
     figures = learning_curves(
@@ -48,21 +48,20 @@ def learning_section(run: RunFiles) -> tuple[Html, list[Figure]]:
     )
     if not figures:
         message = "No epoch was completed, so there are no learning curves."
-        return section("learning", "Learning curves", element("p", message)), []
+        return section("learning", "Learning curves", element("p", message))
     explanation = (
         "The training loss is the minimised objective, including dropout, label smoothing and penalties; the "
         "validation loss is measured without them and may be lower."
     )
     if run.standardized:
         explanation += " Losses are those of standardised targets."
-    hint = "Drag across a figure to zoom in; double-click to reset."
     return section(
         "learning",
         "Learning curves",
-        element("p", explanation, " ", element("span", hint, class_="hint"), class_="note"),
+        element("p", explanation, class_="note"),
         element("div", [figure_box(figure) for figure in figures], class_="figures"),
         fold("Numbers by epoch", _history_table(run)),
-    ), figures
+    )
 
 
 def _history_table(run: RunFiles, limit: int = 200) -> Child:
@@ -104,18 +103,17 @@ def _history_table(run: RunFiles, limit: int = 200) -> Child:
     return [note, history]
 
 
-def results_section(run: RunFiles) -> tuple[Html, list[Figure]]:
-    """Return the section with the scores and the confusion matrix or predictions, and its figures."""
+def results_section(run: RunFiles) -> Html:
+    """Return the section with the scores and the confusion matrix or predictions."""
     part = text(run.evaluation.get("part")) or "test"
     body: Child
-    figures: list[Figure]
     if "labels" in run.evaluation:
-        body, figures = _by_label(run), []
+        body = _by_label(run)
+    elif "confusion" in run.evaluation:
+        body = _classification(run, part)
     else:
-        body, figures = (
-            _classification(run, part) if "confusion" in run.evaluation else _regression(run, part)
-        )
-    return section("results", "Results", _scores(run), _constraints(run), body), figures
+        body = _regression(run, part)
+    return section("results", "Results", _scores(run), _constraints(run), body)
 
 
 def _scores(run: RunFiles) -> Child:
@@ -178,20 +176,19 @@ def _constraints(run: RunFiles) -> Child:
     ]
 
 
-def _classification(run: RunFiles, part: str) -> tuple[Child, list[Figure]]:
+def _classification(run: RunFiles, part: str) -> Child:
     names, counts = run.confusion
     if not names:
-        return None, []
+        return None
     names = [label(name) for name in names]
-    figures = (
-        [confusion_matrix(names, counts, f"Counts of {part} rows.")] if len(names) <= _MAX_CLASSES else []
-    )
-    too_large = (
-        f"The confusion matrix of {count(len(names))} classes is too large to draw; see the tables instead."
-    )
-    left = figure_box(figures[0]) if figures else element("p", too_large)
+    left: Html
+    if len(names) <= _MAX_CLASSES:
+        left = figure_box(confusion_matrix(names, counts, f"Counts of {part} rows."))
+    else:
+        too_large = f"The confusion matrix of {count(len(names))} classes is too large to draw; see the tables instead."
+        left = element("p", too_large)
     right = [_frequent_mistakes(names, counts), _by_class(names, counts)]
-    return element("div", element("div", left), element("div", right), class_="pair"), figures
+    return element("div", element("div", left), element("div", right), class_="pair")
 
 
 def _frequent_mistakes(names: Sequence[str], counts: Sequence[Sequence[float]], limit: int = 8) -> Child:
@@ -242,11 +239,11 @@ def _by_label(run: RunFiles) -> Child:
     return [element("h3", "Scores by label"), scores]
 
 
-def _regression(run: RunFiles, part: str) -> tuple[Child, list[Figure]]:
+def _regression(run: RunFiles, part: str) -> Child:
     scatter = {text(name): _pair(value) for name, value in mapping(run.evaluation.get("scatter")).items()}
     pairs = {name: pair for name, pair in scatter.items() if pair[0]}
     if not pairs:
-        return None, []
+        return None
     limit = max(200, _MAX_POINTS // len(pairs))
     figures = [
         predicted_against_true(
@@ -254,7 +251,7 @@ def _regression(run: RunFiles, part: str) -> tuple[Child, list[Figure]]:
             name if len(pairs) > 1 else "Predicted against true",
             true,
             predicted,
-            min(2000, limit),
+            min(1000, limit),
         )
         for index, (name, (true, predicted)) in enumerate(pairs.items())
     ]
@@ -269,7 +266,7 @@ def _regression(run: RunFiles, part: str) -> tuple[Child, list[Figure]]:
         _by_target(pairs) if len(pairs) > 1 else None,
         element("div", boxes[:_MAX_OPEN_TARGETS], class_="figures"),
         fold(f"{len(more)} more targets", element("div", more, class_="figures")) if more else None,
-    ], figures
+    ]
 
 
 def _pair(value: object) -> tuple[list[float], list[float]]:

@@ -195,6 +195,11 @@ class RunFiles:
         return [number(line.get("epoch")) or float(row) for row, line in enumerate(self.history, 1)]
 
 
+def is_run(folder: Path) -> bool:
+    """Return whether a folder contains any of the files that a report is written from."""
+    return any((folder / name).is_file() for name in ("metrics.json", "history.jsonl", "recipe.toml"))
+
+
 def read(folder: Path) -> RunFiles:
     """Read the files of a run folder.
 
@@ -206,8 +211,8 @@ def read(folder: Path) -> RunFiles:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise RunError(f"run folder not found: {folder}")
-    if not any((folder / name).is_file() for name in ("metrics.json", "history.jsonl", "recipe.toml")):
+        raise RunError(f"no such run folder: {folder}")
+    if not is_run(folder):
         raise RunError(f"{folder} contains no run (no metrics.json, history.jsonl or recipe.toml)")
     history = folder / "history.jsonl"
     return RunFiles(

@@ -183,6 +183,7 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
             stop["average"],
             batches.steps_per_epoch,
             build_average_projection(recipe, run.model, held),
+            optimizer,
         ),
     )
 

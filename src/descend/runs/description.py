@@ -37,6 +37,7 @@ class DescribedRun(Protocol):
     model: nn.Module
     history: list[dict[str, Any]]
     metrics: dict[str, Any]
+    environment: dict[str, Any]
     selection: Selection
     path: Path | None
 
@@ -111,7 +112,9 @@ def stop_reason(run: DescribedRun) -> str:
 
 
 def _network(run: DescribedRun) -> str:
-    model = run.recipe.model
+    recorded = run.environment.get("model")
+    passed = recorded.get("passed") if isinstance(recorded, Mapping) else None
+    model = {"name": passed} if isinstance(passed, str) else run.recipe.model
     text = str(path_of(model.get("name")))
     if model.get("hidden"):
         text += f", hidden layers {TIMES.join(str(width) for width in model['hidden'])}"

@@ -26,7 +26,7 @@ from typing import Any
 
 from descend._version import __version__
 from descend.data.schema import Schema
-from descend.errors import RunError
+from descend.errors import RunError, closest
 from descend.files import json_bytes, make_folder, read_json, write_atomically
 from descend.interface import option
 from descend.process import locked
@@ -56,6 +56,7 @@ __all__ = [
     "is_finished",
     "is_started",
     "reopen",
+    "why_no_run",
     "why_unfinished",
     "write_failure",
     "write_result",
@@ -72,7 +73,7 @@ MANIFEST = "manifest.json"
 MEMBERS = "members"
 """The folder of the networks of an unfinished run that trains several (``init.restarts``, ``model.ensemble``)."""
 
-SEARCH, BEST, COMPARISON = "search.json", "best", "asked.json"
+SEARCH, BEST, COMPARISON = "search.json", "best", ("comparison_settings.json", "asked.json")
 """The files by which the folders of a search and of a comparison are recognised, and the best run of a search."""
 
 SEALED = (RECIPE, SCHEMA, WEIGHTS)
@@ -161,9 +162,9 @@ def check_manifest(folder: Path) -> None:
         RunError: there is no run, or it is incomplete, damaged, altered, or from a newer version.
     """
     if folder.is_file():
-        raise RunError(f"{folder} is a file; a run is a folder")
+        raise RunError(f"{folder} is a file, not the folder of a run{_near(folder)}")
     if not folder.is_dir():
-        raise RunError(f"no such run folder: {folder}")
+        raise RunError(f"no such run folder: {folder}{_near(folder)}")
     if not is_finished(folder):
         raise RunError(why_unfinished(folder))
     manifest = read_json(folder / MANIFEST)
@@ -185,10 +186,20 @@ def check_manifest(folder: Path) -> None:
             raise RunError(f"{folder / name} was altered or cut short after training (its digest differs)")
 
 
+def _near(folder: Path) -> str:
+    """Return the run with the most similar name in the folder above, or in runs, as a question; empty if there is none."""
+    for parent in dict.fromkeys((folder.parent, Path("runs"))):
+        runs = [path.parent.name for path in parent.glob(f"*/{RECIPE}")] if parent.is_dir() else []
+        close = closest(folder.name, runs)
+        if close is not None:
+            return f"; did you mean '{parent / close}'?"
+    return ""
+
+
 def why_unfinished(folder: Path) -> str:
     """Return why a folder without a manifest cannot be used as a run, and what to do."""
     if not is_started(folder):
-        return _why_no_run(folder)
+        return why_no_run(folder)
     if is_being_trained(folder):
         return f"the run in {folder} is being trained by another process; wait for its end, or stop it"
     epoch = epochs_in_checkpoint(folder)
@@ -224,14 +235,16 @@ def _resume(folder: Path | None) -> str:
     return option(f"descend train --resume --out {folder}", f"resume=True, out={str(folder)!r}")
 
 
-def _why_no_run(folder: Path) -> str:
-    """Why a folder is not that of a run: it may be that of a search, a comparison or of several runs."""
+def why_no_run(folder: Path) -> str:
+    """Return why a folder is not that of a run: it may be that of a search, a comparison or of several runs."""
+    if not folder.exists():
+        return f"no such run folder: {folder}{_near(folder)}"
     if (folder / SEARCH).exists():
         best = folder / BEST
         if is_finished(best):
             return f"{folder} is a search, not a run; its best run is {best}"
         return f"{folder} is a search that is not finished; continue it with descend search --resume --out {folder}"
-    if (folder / COMPARISON).exists():
+    if any((folder / name).exists() for name in COMPARISON):
         return f"{folder} is a comparison, not a run; its runs are the folders within it"
     inner = sorted(path.parent for path in folder.glob(f"*/{RECIPE}"))
     if inner:

@@ -11,6 +11,7 @@ from typing import Any, Unpack
 import numpy as np
 import torch
 
+from descend.arguments import device_name, kind_of
 from descend.augmentation.pipeline import layout_of
 from descend.data.overlap import overlap_notes
 from descend.data.preparation import Prepared, prepare
@@ -69,7 +70,8 @@ def as_recipe(recipe: Recipe | Mapping[str, Any] | str | Path | None, allow_impo
         return Recipe.load(recipe, allow_imports=allow_imports)
     if not isinstance(recipe, Mapping):
         raise UserError(
-            f"recipe: expected a Recipe, a mapping of sections or the path of a file, got a {type(recipe).__name__}"
+            f"recipe: expected a Recipe, a mapping of sections or the path of a file, got {kind_of(recipe)}"
+            + ("; pass inputs and targets as one pair: (X, y)" if hasattr(recipe, "__array__") else "")
         )
     return Recipe.of(recipe)
 
@@ -105,7 +107,9 @@ class Planner:
         **data_options: Unpack[DataOptions],
     ) -> None:
         self._data = TrainingData.of(data, **data_options)
-        self._overrides: dict[str, Any] = {} if device is None else {"engine.device": device}
+        self._overrides: dict[str, Any] = (
+            {} if device is None else {"engine.device": device_name("device", device)}
+        )
         if targets := self._data.targets:
             self._overrides["data.target"] = targets[0] if len(targets) == 1 else list(targets)
         self._allow_imports = allow_imports
@@ -155,7 +159,9 @@ class Planner:
                 schema = dataclasses.replace(prepared.schema, why=f"the loss {needs.name} is for numbers")
                 prepared = dataclasses.replace(prepared, schema=schema)
             if source.split is not None and parts is None:  # ``parts`` may contain a row several times
-                prepared = dataclasses.replace(prepared, notes=(*prepared.notes, *overlap_notes(prepared)))
+                prepared = dataclasses.replace(
+                    prepared, notes=(*prepared.notes, *overlap_notes(prepared, source))
+                )
             self._prepared[key] = prepared
         prepared = self._prepared[key]
         chosen = choose_device(requested.get("engine.device", "auto"))
@@ -185,7 +191,7 @@ class Planner:
             RunError: the folder does not contain a run that these data and this recipe continue.
         """
         if not is_started(folder):
-            raise RunError(f"nothing to resume in {folder}: it contains no run ({why_unfinished(folder)})")
+            raise RunError(f"nothing to resume: {why_unfinished(folder)}")
         saved = Recipe.load(folder / RECIPE, allow_imports=self._allow_imports)
         own_seed = _saved_seed(folder)
         if seed is not None and seed != own_seed:
@@ -240,14 +246,14 @@ class Planner:
         if key not in self._sources:
             source = read(self._data.source, settings=settings, weights=self._data.sample_weight)
             if self._has_given_parts:
-                given = (self._data.validation, self._data.test)
-                source = join(
-                    source,
-                    *(
-                        None if each is None else read(each, settings=settings, held_out=True, after=source)
-                        for each in given
-                    ),
-                )
+                parts = {"validation": self._data.validation, "test": self._data.test}
+                held_out = [
+                    None
+                    if each is None
+                    else read(each, settings=settings, held_out=True, after=source, name=part)
+                    for part, each in parts.items()
+                ]
+                source = join(source, *held_out)
             # Most settings do not change what is read: reuse a source that was read the same way.
             same = (one for one in self._sources.values() if one.fingerprint() == source.fingerprint())
             self._sources[key] = next(same, source)
@@ -285,7 +291,10 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, ImportError):
-        hint = f"available on this machine: {', '.join(_available_devices())}"
+        known = ", ".join(_available_devices())
+        hint = f"available on this machine: {known}"
+        if name.partition(":")[0] in ("cuda", "gpu") and torch.version.cuda is None:
+            hint += " (this installation of PyTorch is without CUDA)"
         raise RecipeError(
             [Problem("engine", "device", f"the device '{name}' is not available", hint)]
         ) from None

@@ -23,7 +23,7 @@ __all__ = ["READING", "distribution_of", "prediction_table", "reading_settings",
 
 _ROW = "row\0number"
 
-READING = ("separator", "encoding", "sheet", "drop_missing_targets")
+READING = ("separator", "encoding", "sheet", "drop_missing_targets", "label_separator")
 """Keys of ``[data]`` that determine how new data are read; all others are those of training."""
 
 

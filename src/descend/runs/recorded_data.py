@@ -49,11 +49,9 @@ def recorded_data(folder: Path, *, allow_imports: bool = False) -> TrainingData:
     Raises:
         RunError: there is no run, the data were in memory, their file does not exist, or a function would be called.
     """
-    if not folder.is_dir():
-        raise RunError(f"nothing to resume in {folder}: there is no such folder")
     path = folder / ENVIRONMENT
     if not path.exists():
-        raise RunError(f"nothing to resume in {folder}: it contains no run ({why_unfinished(folder)})")
+        raise RunError(f"nothing to resume: {why_unfinished(folder)}")
     data = read_json(path).get("data")
     if not isinstance(data, dict) or "reference" not in data:
         raise RunError(f"{path} is damaged: it does not record the data")
@@ -128,7 +126,11 @@ def explained(
     if name is None or name in (saved.get("reference"), saved.get("path")):
         return ""
     started = saved.get("name") or schema.name
-    return f"the run was started with {started}, and {name} cannot be read in its place: {cause}"
+    fault = str(cause).partition("; one of: ")[0]
+    return (
+        f"the run was started with {started}, and {name} cannot be read in its place ({fault}). Resume with the same data, "
+        "or start a new run in another folder"
+    )
 
 
 def difference(folder: Path, schema: Schema, source: Source) -> str:

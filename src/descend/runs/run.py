@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from descend._version import __version__
+from descend.arguments import as_path
 from descend.data.batches import Batch
 from descend.data.preparation import encode_source
 from descend.data.preprocessing import Preprocess
@@ -220,7 +221,7 @@ class Run:
         Raises:
             RunError: the folder is in use.
         """
-        path = Path(folder)
+        path = as_path("folder", folder)
         check_unused(path)
         make_folder(path)
         self.path = path
@@ -254,7 +255,7 @@ def load(folder: str | Path, *, allow_imports: bool = False, model: nn.Module | 
     Raises:
         RunError: there is no run, or it is incomplete, damaged, altered, or from a newer version.
     """
-    path = Path(folder)
+    path = as_path("folder", folder)
     check_manifest(path)
     recipe = _recipe(path / RECIPE, allow_imports, model)
     schema = Schema.from_json(read_text(path / SCHEMA), str(path / SCHEMA))

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import torch
 from torch import nn
 
+from descend.arguments import kind_of
 from descend.data.batches import Batches
 from descend.data.row_numbers import named_rows, naming
 from descend.errors import DivergedError, Interrupted, ObserverError, RunError, UserError
@@ -74,10 +75,11 @@ class Session:
         self.planned, self.tested = planned, tested
         self.device = choose_device(planned.recipe.engine["device"])
         facts = facts_of(planned.prepared.schema, str(self.device))
+        own = model is not None
         if model is None:
             model = build_model(planned.recipe, facts, planned.seed)
         elif not isinstance(model, nn.Module):
-            raise UserError(f"model: expected a torch.nn.Module, got a {type(model).__name__}")
+            raise UserError(f"model: expected a torch.nn.Module, got {kind_of(model)}{_module_advice(model)}")
         else:
             check_shape(planned.recipe, model, facts)
             freeze_parts(planned.recipe, model)
@@ -87,6 +89,8 @@ class Session:
         network = model.to(self.device)
         self.threads, why = threads or measured_threads(planned, network, self.device)
         self.run = started_run(planned, network, self.device, self.threads, why, folder, pretrained)
+        if own:  # the recipe's model is another one
+            self.run.environment["model"]["passed"] = type(network).__name__
         with self._arithmetic():
             self.training = assemble(planned, self.run, self.device, batches)
             self._shortened = False
@@ -183,6 +187,15 @@ def _changed(planned: Plan, time: str) -> list[dict[str, Any]]:
     old, new = planned.before.specified(), planned.recipe.specified()
     keys = [key for key in CHANGEABLE if old.get(key) != new.get(key)]
     return [{"time": time, **{key: [old.get(key), new.get(key)] for key in keys}}]
+
+
+def _module_advice(model: object) -> str:
+    """Return how to specify a network that is not a module."""
+    if isinstance(model, type) and issubclass(model, nn.Module):
+        return f"; pass an instance, {model.__name__}(...), or let each run build its own: recipe={{'model': {model.__name__}}}"
+    if isinstance(model, str):
+        return f"; a network is named in the recipe: recipe={{'model': {model!r}}}"
+    return ""
 
 
 def _check_pretrained(pretrained: dict[str, Any] | None, first: Mapping[str, Any], folder: Path) -> None:

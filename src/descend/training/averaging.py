@@ -8,27 +8,83 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
-__all__ = ["WeightAverage", "build_average"]
+from descend.optim.wrapper import evaluation_weights, has_evaluation_weights
+
+__all__ = ["Average", "OptimizerWeights", "WeightAverage", "build_average"]
 
 Settle = Callable[[Sequence[Tensor]], None]
 """A function of the last weights that brings their average, held by the parameters, into a set."""
 
 
+class Average(Protocol):
+    """Weights that are evaluated and kept in place of the last ones."""
+
+    def update(self, step: int) -> None:
+        """Include the weights after 1-based ``step``."""
+
+    def applied(self) -> AbstractContextManager[None]:
+        """Context in which the parameters hold the weights to evaluate."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what belongs to a checkpoint."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the result of :meth:`state_dict`."""
+
+
 def build_average(
-    parameters: Sequence[Tensor], epochs: float, steps_per_epoch: int, settle: Settle | None = None
-) -> WeightAverage | None:
-    """Build the average of a recipe's ``stop.average``, a horizon in epochs; None where it is 0.
+    parameters: Sequence[Tensor],
+    epochs: float,
+    steps_per_epoch: int,
+    settle: Settle | None = None,
+    optimizer: Optimizer | None = None,
+) -> Average | None:
+    """Build the average of a recipe's ``stop.average``, a horizon in epochs.
+
+    Where it is 0, the weights that the optimizer keeps for evaluation, as schedule-free methods do, or None.
 
     >>> build_average([torch.zeros(1)], 0.5, 10).horizon
     5.0
     """
-    return WeightAverage(parameters, epochs * steps_per_epoch, settle) if epochs else None
+    if epochs:
+        return WeightAverage(parameters, epochs * steps_per_epoch, settle)
+    return (
+        OptimizerWeights(optimizer) if optimizer is not None and has_evaluation_weights(optimizer) else None
+    )
+
+
+class OptimizerWeights:
+    """The weights that an optimizer keeps for evaluation, such as the average of a schedule-free method.
+
+    They are part of the optimizer's state.
+
+    Args:
+        optimizer: an optimizer with ``evaluation_weights``.
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self._optimizer = optimizer
+
+    def update(self, step: int) -> None:
+        """Do nothing: the optimizer has updated them in its step."""
+
+    def applied(self) -> AbstractContextManager[None]:
+        """Context in which the parameters hold these weights."""
+        return evaluation_weights(self._optimizer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return an empty state."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Do nothing."""
 
 
 class WeightAverage:

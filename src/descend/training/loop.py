@@ -22,7 +22,7 @@ from descend.data.batches import Batch, Batches
 from descend.errors import TrainingError, UserError
 from descend.optim.lean import Step, lean_step
 from descend.schedules import Schedule
-from descend.training.averaging import WeightAverage
+from descend.training.averaging import Average
 from descend.training.objective import Objective
 from descend.training.records import Record, epoch_loss, not_finite, read_values, record_of, undefined_as_none
 from descend.training.state import clone
@@ -187,7 +187,7 @@ class Training:
     monitor: str = "loss"
     schedule_monitor: str = "validation"
     observers: Sequence[Observer] = ()
-    average: WeightAverage | None = None
+    average: Average | None = None
     lagrangian: AugmentedLagrangian | None = None
     number: int = 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from descend.errors import DescendError, ObserverError, UserError, did_you_mean, message_of
+from descend.errors import DescendError, ObserverError, UserError, closest, message_of
 from descend.training.loop import Observer
 from descend.training.observers import Quiet
 from descend.training.records import Record
@@ -143,8 +143,8 @@ def check_events(observer: Any, events: tuple[str, ...], argument: str) -> None:
     own = [
         name for name in dir(observer) if not name.startswith("_") and callable(getattr(observer, name, None))
     ]
-    close = next((hint for name in own if (hint := did_you_mean(name, events)).startswith("did")), "")
-    found = f" (it has {own[0]}{': ' + close if close else ''})" if own else ""
+    similar = ((name, closest(name, events)) for name in own)
+    found = next((f" (it has {name}: did you mean '{close}'?)" for name, close in similar if close), "")
     raise UserError(
         f"{argument}: {_name(observer)} has none of the methods {', '.join(events)} and is not a function{found}"
     )

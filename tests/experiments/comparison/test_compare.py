@@ -264,8 +264,8 @@ class TestErrors:
         ("arguments", "message"),
         [
             ({"seeds": 1}, "two seeds"),
-            ({"seeds": 0, "tests": False}, "1 or more"),
-            ({"tune": -1}, "0 or more"),
+            ({"seeds": 0, "tests": False}, "seeds: expected an integer >= 1, got 0"),
+            ({"tune": -1}, "tune: expected an integer >= 0, got -1"),
             ({"rates": (1.0, 0.1)}, "two ascending numbers"),
             ({"level": 95}, "between 0 and 1"),
             ({"metric": "acuracy"}, "did you mean 'accuracy'"),

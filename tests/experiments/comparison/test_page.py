@@ -16,6 +16,7 @@ from descend.experiments.comparison.summary import summarize
 from descend.experiments.comparison.trials import Trial
 from descend.experiments.comparison.variants import variants_of
 from descend.recipe import Recipe
+from descend.report.marks import Line
 
 RATES = [0.001, 0.01, 0.1, 1.0]
 CONDITIONS = Conditions(
@@ -67,30 +68,29 @@ class TestFigures:
         first = comparison().outcomes[0]
         runs = [trial(0.6, 2), trial(0.9, 3), trial(0.8, 3)]
         figure = learning_curves([replace(first, runs=runs)], "accuracy", "x")
-        band, line = figure.data
+        band, line = figure.marks
         at = [run.history for run in runs]
-        assert line["y"][0] == pytest.approx(at[2][0]["validation"]["accuracy"], rel=1e-4)
-        assert line["y"][2] == pytest.approx(at[2][2]["validation"]["accuracy"], rel=1e-4)
-        assert band["y"][2] == pytest.approx(
-            at[0][1]["validation"]["accuracy"], rel=1e-4
-        )  # the lowest, stopped
-        assert band["y"][3] == pytest.approx(
+        assert line.y[0] == pytest.approx(at[2][0]["validation"]["accuracy"], rel=1e-4)
+        assert line.y[2] == pytest.approx(at[2][2]["validation"]["accuracy"], rel=1e-4)
+        assert band.y[2] == pytest.approx(at[0][1]["validation"]["accuracy"], rel=1e-4)  # the lowest, stopped
+        assert band.y[3] == pytest.approx(
             at[1][2]["validation"]["accuracy"], rel=1e-4
         )  # the highest, backwards
 
     def test_the_selected_learning_rate_has_a_ring_and_diverged_runs_a_gap(self):
         first = comparison().outcomes[0]
         tuning = [*first.tuning[:3], trial(0.5, 3, lr=1.0, failed=True)]
-        (line,) = lr_curves([replace(first, tuning=tuning)]).data
-        assert line["x"] == RATES
-        assert line["y"][3] is None
-        assert line["marker"]["symbol"] == ["circle", "circle-open", "circle", "circle"]
+        line, dots, ring = lr_curves([replace(first, tuning=tuning)]).marks
+        assert line.x == dots.x == RATES
+        assert line.y[3] is None
+        assert (ring.x, ring.y, ring.look) == ([0.01], [line.y[1]], "ring")
 
     def test_final_scores_have_dots_and_an_interval(self):
         first = comparison().outcomes[0]
-        dots, mean = final_scores([first]).data
-        assert dots["x"] == pytest.approx(first.valid_scores, rel=1e-4)
-        assert mean["error_x"]["value"] == pytest.approx(first.interval[1] - first.mean)
+        dots, mean = final_scores([first]).marks
+        assert list(dots.x) == first.valid_scores
+        assert (mean.low, mean.high) == first.interval
+        assert mean.centre == first.mean
 
     def test_no_figures_if_all_runs_failed(self):
         failed = comparison(failed=(0, 1)).outcomes
@@ -99,7 +99,7 @@ class TestFigures:
 
     def test_more_variants_than_colours_differ_in_their_dashes(self):
         figure = learning_curves(comparison(14).outcomes, "loss", "x")
-        lines = [(t["line"]["color"], t["line"]["dash"]) for t in figure.data if "dash" in t["line"]]
+        lines = [(mark.colour, mark.dash) for mark in figure.marks if isinstance(mark, Line)]
         assert len(set(lines)) == 14
 
 
@@ -150,7 +150,7 @@ def test_in_a_browser(browser, tmp_path, variants, failed, figures):
     path = tmp_path / "report.html"
     path.write_text(render(comparison(variants, failed)), encoding="utf-8")
     with browser.open(path, width=360, phone=True, dark=True) as page:
-        assert page.value("document.querySelectorAll('.plot .cartesianlayer .subplot.xy').length") == figures
+        assert page.value("document.querySelectorAll('.plot > svg[role=img]').length") == figures
         assert page.value("document.documentElement.scrollWidth") <= 360
         page.view(1280)
         assert page.value("document.documentElement.scrollWidth") <= 1280

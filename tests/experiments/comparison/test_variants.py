@@ -62,7 +62,7 @@ class TestVariants:
         assert len(messages) == 3
         assert any("did you mean 'adam'" in message for message in messages)
         assert any("did you mean 'dropout'" in message for message in messages)
-        assert all(message.startswith("--vary: ") for message in messages)
+        assert all(message.startswith("vary: ") for message in messages)
 
     @pytest.mark.parametrize("vary", [{}, {"optimizer.name": ["sgd"]}, {"a.b": [1], "c.d": [2]}])
     def test_a_single_variant_is_refused(self, vary):

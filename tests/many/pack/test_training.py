@@ -44,6 +44,52 @@ CASES: dict[str, tuple[list[dict[str, Any]], str]] = {
         "iris",
     ),
     "adamax": (varied(optimizer=[{"name": "adamax", "lr": lr} for lr in (1e-3, 1e-2)]), "iris"),
+    "nadam": (
+        varied(
+            optimizer=[
+                {"name": "nadam", "momentum_decay": p, "betas": b}
+                for p, b in ((4e-3, (0.9, 0.99)), (0.1, (0.5, 0.9)))
+            ]
+        ),
+        "iris",
+    ),
+    "radam": (
+        varied(
+            optimizer=[
+                {"name": "radam", "lr": lr, "betas": (0.9, b)} for lr, b in ((1e-2, 0.9), (3e-2, 0.999))
+            ]
+        ),
+        "iris",
+    ),
+    "lion": (
+        [
+            {**BASE, "optimizer": {"name": "lion", "lr": lr}, "regularize": {"weight_decay": w}}
+            for lr, w in ((1e-3, 0.0), (3e-3, 0.3))
+        ],
+        "iris",
+    ),
+    "schedule-free": (
+        [
+            {
+                **BASE,
+                "optimizer": {"name": "schedule_free_adamw", "warmup_steps": n, "betas": (b, 0.99)},
+                "regularize": {"weight_decay": w},
+            }
+            for n, b, w in ((0, 0.9, 0.0), (4, 0.5, 0.2))
+        ],
+        "iris",
+    ),
+    "prodigy": (
+        [
+            {
+                **BASE,
+                "optimizer": {"name": "prodigy", "use_bias_correction": c, "d0": d, "growth_rate": r},
+                "regularize": {"weight_decay": w},
+            }
+            for c, d, r, w in ((False, 1e-4, None, 0.0), (True, 1e-3, 1.5, 0.1))
+        ],
+        "iris",
+    ),
     "clip norm": (varied(gradient=[{"clip_norm": c} for c in (0.1, 1.0)] + [{}]), "iris"),
     "clip value": (varied(gradient=[{"clip_value": c} for c in (0.01, 0.1)]), "iris"),
     "penalties": (varied(regularize=[{"l1": 1e-3}, {"l2": 1e-2}, {"weight_decay": 0.1}]), "iris"),
@@ -116,12 +162,14 @@ def test_convolutional_member_equals_its_solo_run(norm: str) -> None:
 
 
 @pytest.mark.slow
-def test_bits_do_not_depend_on_other_members_or_compaction() -> None:
+@pytest.mark.parametrize("name", ["adamw", "nadam", "radam", "lion", "schedule_free_adamw", "prodigy"])
+def test_bits_do_not_depend_on_other_members_or_compaction(name: str) -> None:
     """A member has the same bits with other members, and after others have left.
 
     Only the last member may differ by rounding: the last entries of a tensor are computed with other instructions.
     """
     recipes = varied(model=[{"dropout": p} for p in (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)])
+    recipes = [{**recipe, "optimizer": {"name": name}} for recipe in recipes]
     whole = pack_of(trainings(recipes, [0] * 6))
     fit(whole, until=4)
     kept = [1, 3, 4]
@@ -173,12 +221,15 @@ def test_diverged_member_changes_no_bit_of_others() -> None:
 
 
 @pytest.mark.parametrize("at", [0, 1, 4, 7, 11])
-def test_pack_resumes_to_the_same_bits(at: int) -> None:
+@pytest.mark.parametrize("name", ["adamw", "nadam", "schedule_free_adamw", "prodigy"])
+def test_pack_resumes_to_the_same_bits(at: int, name: str) -> None:
+    average = 0.0 if name == "schedule_free_adamw" else 1.0
     recipes = varied(model=[{"dropout": p, "norm": "batch"} for p in (0.1, 0.2, 0.3)])
     recipes = [
         {
             **recipe,
-            "stop": {"max_epochs": 5 - place, "average": 1.0},
+            "optimizer": {"name": name},
+            "stop": {"max_epochs": 5 - place, "average": average},
             "schedule": {"name": "plateau", "monitor": "objective"},
         }
         for place, recipe in enumerate(recipes)

@@ -9,22 +9,17 @@ from statistics import median
 from descend.experiments.comparison.outcome import Outcome
 from descend.experiments.comparison.trials import Trial
 from descend.metrics import better
-from descend.report.curves import downsample
-from descend.report.figures import (
-    COUNT_TICKS,
-    SHARE_TICKS,
-    Figure,
-    Spec,
-    axis_spec,
-    layout_spec,
-    plotly_text,
-    rounded,
-)
-from descend.report.formatting import NO_BREAK, SHARES, amount, metric, score, short
+from descend.report.curves import downsample, evenly_spaced
+from descend.report.figures import score_axis, score_texts, value_texts
+from descend.report.formatting import NO_BREAK, amount, metric, score, short
+from descend.report.marks import Area, Axis, Columns, Dash, Figure, Interval, Line, Mark, Points
 
 __all__ = ["final_scores", "learning_curves", "lr_curves"]
 
-_N_COLOURS, _DASHES = 6, (("solid", ""), ("dash", " dash"), ("dot", " dot-dash"))
+_N_COLOURS = 6
+_DASHES: tuple[tuple[Dash, str], ...] = (("solid", ""), ("dash", " dash"), ("dot", " dot-dash"))
+_DESCRIBED = 100
+"""Number of epochs whose values are shown when the reader points at them."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +28,7 @@ class _LineStyle:
 
     name: str
     colour: str
-    dash: str
+    dash: Dash
     legend: tuple[str, str]
 
 
@@ -43,7 +38,7 @@ def _styles(outcomes: Sequence[Outcome]) -> list[_LineStyle]:
         colour = f"series-{index % _N_COLOURS + 1}"
         dash, class_ = _DASHES[index // _N_COLOURS % len(_DASHES)]
         name = short(outcome.name, 40)
-        styles.append(_LineStyle(plotly_text(name), f"--{colour}", dash, (f"line {colour}{class_}", name)))
+        styles.append(_LineStyle(name, colour, dash, (f"line {colour}{class_}", name)))
     return styles
 
 
@@ -58,11 +53,12 @@ def learning_curves(outcomes: Sequence[Outcome], name: str, key: str) -> Figure 
     Returns:
         The figure; None if no run has validation values.
     """
-    data: list[Spec] = []
+    bands: list[Mark] = []
+    lines: list[Mark] = []
     ends: list[str] = []
-    styles = _styles(outcomes)
+    shown: list[tuple[_LineStyle, list[float]]] = []
     all_values: list[float] = []
-    for outcome, style in zip(outcomes, styles, strict=True):
+    for outcome, style in zip(outcomes, _styles(outcomes), strict=True):
         rows = _by_epoch([run for run in outcome.runs if not run.failed], name)
         if not rows:
             continue
@@ -70,24 +66,26 @@ def learning_curves(outcomes: Sequence[Outcome], name: str, key: str) -> Figure 
         low, high = [min(row) for row in rows], [max(row) for row in rows]
         medians = [median(row) for row in rows]
         all_values += low + high
-        x, line = downsample(epochs, medians, 300)
-        data += [_band(epochs, low, high, style), _line(x, line, style, name)]
-        ends.append(f"{outcome.name} from {_shown(name, medians[0])} to {_shown(name, medians[-1])}")
-    if not data:
+        shown.append((style, medians))
+        bands.append(_band(epochs, low, high, style))
+        x, y = downsample(epochs, medians, 300)
+        lines.append(Line(x, y, style.colour, dash=style.dash, dots=len(rows) == 1))
+        ends.append(f"{outcome.name} from {score(name, medians[0])} to {score(name, medians[-1])}")
+    if not shown:
         return None
-    y = axis_spec(f"validation {metric(name)}", nticks=6)
-    if name in SHARES:
-        y["tickformat"] = SHARE_TICKS
-    elif min(all_values) > 0 and max(all_values) > 30 * min(all_values):
-        y = axis_spec(f"validation {metric(name)} (log scale)", type="log", nticks=6, tickformat=".3~g")
-        y |= {"dtick": "D2"} if max(all_values) < 300 * min(all_values) else {"dtick": 1}
-    layout = layout_spec(
-        axis_spec("epoch", tickformat=COUNT_TICKS, nticks=7, rangemode="tozero"), y, hovermode="closest"
-    )
+    longest = max(len(medians) for _, medians in shown)
     title = f"Validation {metric(name)}"
-    label = f"{title} by epoch, median over seeds: {'; '.join(ends)}."
-    note = "Lines: median over seeds. Bands: range over seeds. A run that has stopped keeps its last value."
-    return Figure(key, title, label, data, layout, [style.legend for style in styles], note, "half")
+    return Figure(
+        key,
+        title,
+        f"{title} by epoch, median over seeds: {'; '.join(ends)}.",
+        [*bands, *lines],
+        Axis("epoch", (0.0, 1.02 * longest), "count", grid=False),
+        score_axis(name, f"validation {metric(name)}", all_values, may_be_log=True),
+        [style.legend for style, _ in shown],
+        "Lines: median over seeds. Bands: range over seeds. A run that has stopped keeps its last value.",
+        columns=_medians_by_epoch(shown, longest, name),
+    )
 
 
 def _by_epoch(runs: Sequence[Trial], name: str) -> list[list[float]]:
@@ -101,40 +99,24 @@ def _by_epoch(runs: Sequence[Trial], name: str) -> list[list[float]]:
     return [[line[min(epoch, len(line) - 1)] for line in lines] for epoch in range(longest)]
 
 
-def _band(x: Sequence[float], low: Sequence[float], high: Sequence[float], style: _LineStyle) -> Spec:
+def _band(x: Sequence[float], low: Sequence[float], high: Sequence[float], style: _LineStyle) -> Area:
     x_low, lower = downsample(x, low, 150)
     x_high, upper = downsample(x, high, 150)
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "x": [*x_low, *reversed(x_high)],
-        "y": rounded([*lower, *reversed(upper)]),
-        "fill": "toself",
-        "fillcolor": style.colour,
-        "line": {"width": 0},
-        "opacity": 0.14,
-        "hoverinfo": "skip",
-    }
+    return Area([*x_low, *reversed(x_high)], [*lower, *reversed(upper)], style.colour)
 
 
-def _line(x: Sequence[float], y: Sequence[float | None], style: _LineStyle, name: str) -> Spec:
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "name": style.name,
-        "x": list(x),
-        "y": rounded(y),
-        "line": {"color": style.colour, "width": 2, "dash": style.dash},
-        "hovertemplate": f"{style.name}<br>epoch %{{x:,d}}: {_hover(name)}<extra></extra>",
-    }
-
-
-def _hover(name: str) -> str:
-    return "%{y:.1%}" if name in SHARES else "%{y:.4~g}"
-
-
-def _shown(name: str, value: float | None) -> str:
-    return score(name, value) if name in SHARES else amount(value)
+def _medians_by_epoch(shown: Sequence[tuple[_LineStyle, list[float]]], longest: int, name: str) -> Columns:
+    """The medians of all variants at up to a hundred epochs."""
+    rows = evenly_spaced(longest, _DESCRIBED)
+    written = [
+        (style.name, score_texts(name, [medians[row] if row < len(medians) else None for row in rows]))
+        for style, medians in shown
+    ]
+    texts = [
+        "\n".join([f"epoch {row + 1:,}", *(f"{variant}: {texts[place]}" for variant, texts in written)])
+        for place, row in enumerate(rows)
+    ]
+    return Columns([row + 1.0 for row in rows], texts)
 
 
 def lr_curves(outcomes: Sequence[Outcome]) -> Figure | None:
@@ -151,41 +133,38 @@ def lr_curves(outcomes: Sequence[Outcome]) -> Figure | None:
     if not tuned:
         return None
     name = tuned[0][0].conditions.metric
-    data: list[Spec] = []
+    marks: list[Mark] = []
     best: list[str] = []
     for outcome, style in tuned:
         rates = [lr for lr, _ in outcome.curve]
         scores = [score for _, score in outcome.curve]
-        selected = [lr == outcome.lr and outcome.tuned for lr in rates]
-        line = _line(rates, scores, style, name)
-        line["hovertemplate"] = f"{style.name}<br>learning rate %{{x:.3~g}}: {_hover(name)}<extra></extra>"
-        data.append(
-            line
-            | {
-                "mode": "lines+markers",
-                "connectgaps": False,
-                "marker": {
-                    "color": style.colour,
-                    "size": [13 if one else 6 for one in selected],
-                    "symbol": ["circle-open" if one else "circle" for one in selected],
-                    "line": {"width": [3 if one else 0 for one in selected]},
-                },
-            }
-        )
+        texts = [
+            f"{style.name}\nlearning rate {rate}: {value}"
+            for rate, value in zip(value_texts(rates, 3), score_texts(name, scores), strict=True)
+        ]
+        marks += [
+            Line(rates, scores, style.colour, dash=style.dash),
+            Points(rates, scores, style.colour, 6, texts=texts),
+        ]
+        selected = [pair for pair in outcome.curve if pair[0] == outcome.lr and outcome.tuned]
+        if selected:
+            marks.append(Points([outcome.lr], [selected[0][1]], style.colour, 13, look="ring"))
         diverged = sum(score is None for score in scores)
         best.append(
             f"{outcome.name} best at {amount(outcome.lr, 3)}" + (f", {diverged} diverged" if diverged else "")
         )
-    y = axis_spec(f"validation {metric(name)}", nticks=6)
-    if name in SHARES:
-        y["tickformat"] = SHARE_TICKS
-    layout = layout_spec(
-        axis_spec("learning rate (log scale)", type="log", tickformat=".1~g", dtick=1), y, hovermode="closest"
+    known = [value for outcome, _ in tuned for _, value in outcome.curve if value is not None]
+    return Figure(
+        "rates",
+        "Score by learning rate",
+        f"Validation {metric(name)} against the learning rate: {'; '.join(best)}.",
+        marks,
+        Axis("learning rate (log scale)", log=True),
+        score_axis(name, f"validation {metric(name)}", known),
+        [style.legend for _, style in tuned],
+        "Each point is one run. Rings mark the selected learning rates; gaps are runs that diverged.",
+        "wide",
     )
-    label = f"Validation {metric(name)} against the learning rate: {'; '.join(best)}."
-    note = "Each point is one run. Rings mark the selected learning rates; gaps are runs that diverged."
-    legend = [style.legend for _, style in tuned]
-    return Figure("rates", "Score by learning rate", label, data, layout, legend, note, "wide")
 
 
 def final_scores(outcomes: Sequence[Outcome]) -> Figure | None:
@@ -198,44 +177,30 @@ def final_scores(outcomes: Sequence[Outcome]) -> Figure | None:
     if not shown:
         return None
     conditions = shown[0][0].conditions
-    data: list[Spec] = []
+    marks: list[Mark] = []
     means: list[str] = []
-    for outcome, style in shown:
+    for row, (outcome, style) in enumerate(shown):
         mean, bounds = outcome.mean, outcome.interval
         assert mean is not None
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "x": rounded(outcome.valid_scores),
-                "y": [style.name] * len(outcome.valid_scores),
-                "marker": {"color": style.colour, "size": 7, "opacity": 0.5},
-                "hovertemplate": f"{style.name}<br>{_hover(conditions.metric).replace('y', 'x')}<extra></extra>",
-            }
-        )
-        half_width = 0.0 if bounds is None else bounds[1] - mean
-        bar = {"type": "constant", "value": half_width, "color": style.colour, "thickness": 2, "width": 8}
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "x": rounded([mean]),
-                "y": [style.name],
-                "error_x": bar,
-                "marker": {"color": style.colour, "size": 11, "symbol": "line-ns-open", "line": {"width": 3}},
-                "hoverinfo": "skip",
-            }
-        )
-        means.append(f"{outcome.name} {_shown(conditions.metric, mean)}")
-    x = axis_spec(f"{conditions.part} {metric(conditions.metric)}", nticks=6)
-    if conditions.metric in SHARES:
-        x["tickformat"] = SHARE_TICKS
-    y = axis_spec("", type="category", autorange="reversed", showgrid=False)
-    layout = layout_spec(x, y, hovermode="closest")
+        scores = outcome.valid_scores
+        texts = [f"{style.name}\n{text}" for text in score_texts(conditions.metric, scores)]
+        low, high = bounds or (mean, mean)
+        marks += [
+            Points(scores, [float(row)] * len(scores), style.colour, 7, 0.5, texts=texts),
+            Interval(low, mean, high, row, style.colour),
+        ]
+        means.append(f"{outcome.name} {score(conditions.metric, mean)}")
+    title = f"{conditions.part} {metric(conditions.metric)}"
     direction = "Higher" if better(conditions.metric) == "higher" else "Lower"
-    label = f"Mean {conditions.part} {metric(conditions.metric)}: {'; '.join(means)}."
-    note = (
-        f"Dots: seeds. Bars: mean and its {100 * conditions.level:g}{NO_BREAK}% confidence interval over seeds. {direction} is "
-        "better."
+    return Figure(
+        "scores",
+        "Final scores",
+        f"Mean {title}: {'; '.join(means)}.",
+        marks,
+        score_axis(conditions.metric, title, []),
+        Axis(names=[style.name for _, style in shown], above=True),
+        note=f"Dots: seeds. Bars: mean and its {100 * conditions.level:g}{NO_BREAK}% confidence interval over seeds. "
+        f"{direction} is better.",
+        shape="wide",
+        height=60 + 46 * len(shown),
     )
-    return Figure("scores", "Final scores", label, data, layout, note=note, shape="wide")

@@ -1,6 +1,6 @@
 """The comparison folder, which holds what is needed to resume a stopped comparison.
 
-``asked.json`` holds the settings and is written before the first run. Tuning runs are in ``tuning`` until the
+``comparison_settings.json`` holds the settings and is written before the first run. Tuning runs are in ``tuning`` until the
 comparison is finished, final runs in ``runs``; each resumes from its own folder. ``comparison.json`` holds the results;
 it is written at the end, when the tuning runs are deleted.
 """
@@ -19,7 +19,10 @@ from descend.files import check_unused, json_bytes, make_folder, read_json, writ
 
 __all__ = ["FINAL_RUNS", "TUNING_RUNS", "check_free", "check_resumable", "finish", "start"]
 
-SETTINGS_FILE, RESULTS_FILE = "asked.json", "comparison.json"
+SETTINGS_FILE, RESULTS_FILE = "comparison_settings.json", "comparison.json"
+OLD_FILE = "asked.json"
+"""The name of the settings in comparisons of earlier versions."""
+
 TUNING_RUNS, FINAL_RUNS = "tuning", "runs"
 
 
@@ -49,12 +52,15 @@ def check_resumable(folder: Path, settings: Mapping[str, Any]) -> None:
         RunError: it contains no comparison, a finished one, or one with other settings; the message lists the
             differences.
     """
-    if not (folder / SETTINGS_FILE).exists():
+    settings_file = next(
+        (folder / name for name in (SETTINGS_FILE, OLD_FILE) if (folder / name).exists()), None
+    )
+    if settings_file is None:
         raise RunError(f"nothing to resume in {folder}: it contains no comparison")
     if (folder / RESULTS_FILE).exists():
         raise RunError(f"nothing to resume in {folder}: the comparison is finished; see report.html")
     current = json.loads(json.dumps(settings))
-    changes = describe_changes("", read_json(folder / SETTINGS_FILE), current)
+    changes = describe_changes("", read_json(settings_file), current)
     if changes:
         raise RunError(
             f"the comparison in {folder} was started with other settings; resume it with the same settings, or start "

@@ -20,7 +20,6 @@ from descend.experiments.comparison.results import ComparisonResults
 from descend.experiments.comparison.summary import summarize
 from descend.report import write_page
 from descend.report.document import document
-from descend.report.figures import Figure
 from descend.report.formatting import (
     ENVIRONMENT_LABELS,
     NO_BREAK,
@@ -61,15 +60,12 @@ def write(results: ComparisonResults) -> Path:
 
 def render(results: ComparisonResults) -> str:
     """Return the report as one HTML document."""
-    results_section, result_figures = _results_section(results)
-    learning_section, learning_figures = _learning_section(results)
-    rates_section, rate_figures = _rates_section(results)
     body = join(
         [
-            results_section,
+            _results_section(results),
             _tests_section(results),
-            learning_section,
-            rates_section,
+            _learning_section(results),
+            _rates_section(results),
             _method_section(results),
             _reproduce_section(results),
             _environment_section(results),
@@ -81,7 +77,6 @@ def render(results: ComparisonResults) -> str:
         navigation=navigation(_SECTIONS, body),
         opening=_opening(results, title),
         body=body,
-        figures=[*result_figures, *learning_figures, *rate_figures],
     )
 
 
@@ -122,7 +117,7 @@ def _first_message(results: ComparisonResults, name: str) -> str:
     return next((run.message for run in (*outcome.runs, *outcome.tuning) if run.message), "")
 
 
-def _results_section(results: ComparisonResults) -> tuple[Html, list[Figure]]:
+def _results_section(results: ComparisonResults) -> Html:
     conditions = results.conditions
     rows: list[list[Child]] = []
     for outcome in results.outcomes:
@@ -168,7 +163,7 @@ def _results_section(results: ComparisonResults) -> tuple[Html, list[Figure]]:
         element("p", note, class_="note"),
         figure,
         fold("Scores by seed", _seeds_table(results)),
-    ), [chart] if chart else []
+    )
 
 
 def _seeds_table(results: ComparisonResults) -> Child:
@@ -213,7 +208,7 @@ def _tests_section(results: ComparisonResults) -> Html:
     )
 
 
-def _learning_section(results: ComparisonResults) -> tuple[Html, list[Figure]]:
+def _learning_section(results: ComparisonResults) -> Html:
     names = dict.fromkeys([results.conditions.metric, "loss"])
     figures = [
         figure
@@ -221,15 +216,15 @@ def _learning_section(results: ComparisonResults) -> tuple[Html, list[Figure]]:
         if (figure := learning_curves(results.outcomes, name, f"curve-{name}")) is not None
     ]
     if not figures:
-        return Html(""), []
+        return Html("")
     boxes = element("div", [figure_box(figure) for figure in figures], class_="figures")
-    return section("learning", _SECTIONS["learning"], boxes), figures
+    return section("learning", _SECTIONS["learning"], boxes)
 
 
-def _rates_section(results: ComparisonResults) -> tuple[Html, list[Figure]]:
+def _rates_section(results: ComparisonResults) -> Html:
     chart = lr_curves(results.outcomes)
     if chart is None:
-        return Html(""), []
+        return Html("")
     rows: list[list[Child]] = [
         [
             outcome.name,
@@ -257,7 +252,7 @@ def _rates_section(results: ComparisonResults) -> tuple[Html, list[Figure]]:
         element("div", figure_box(chart), class_="figures"),
         element("h3", "Sensitivity"),
         table("Sensitivity to the learning rate", head, rows, numeric=[1, 2]),
-    ), [chart]
+    )
 
 
 def _method_section(results: ComparisonResults) -> Html:

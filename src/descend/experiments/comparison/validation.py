@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from descend.arguments import integer
 from descend.errors import Problem, RecipeError, UserError
 from descend.experiments.comparison.variants import Variant
 from descend.experiments.objective import MetricChoice, Objective, choose_objective
@@ -31,8 +32,7 @@ def n_learning_rates(tune: int | None, variants: Sequence[Variant]) -> int:
     lr_is_set = any(variant.sets_lr for variant in variants)
     if tune is None:
         return 0 if lr_is_set else DEFAULT_TUNE
-    if tune < 0:
-        raise UserError(f"tune: expected a number of learning rates, 0 or more; got {tune}")
+    tune = integer("tune", tune, 0)
     if tune and lr_is_set:
         raise UserError(
             "optimizer.lr is set, so there is no learning rate to tune: remove it from recipe and variants, or omit "
@@ -47,14 +47,15 @@ def check_numbers(seeds: int, tests: bool, rates: tuple[float, float], level: fl
     Raises:
         UserError: one of them is out of range.
     """
-    if seeds < 1:
-        raise UserError(f"seeds: expected a number of runs, 1 or more; got {seeds}")
-    if seeds < 2 and tests:
+    if integer("seeds", seeds, 1) < 2 and tests:
         raise UserError(
             "tests require at least two seeds, since one does not show the variation by chance: "
             f"{option('--seeds 5', 'seeds=5')}, or {option('--no-tests', 'tests=False')}"
         )
-    low, high = rates
+    try:
+        low, high = (float(rate) for rate in rates)
+    except (TypeError, ValueError):
+        raise UserError(f"rates: expected two numbers, such as (1e-4, 1.0), got {rates!r}") from None
     if not (0 < low < high and math.isfinite(high)):
         raise UserError(f"rates: expected two ascending numbers above 0, got {low:g} and {high:g}")
     if not 0 < level < 1:

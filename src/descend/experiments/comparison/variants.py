@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from descend.errors import Problem, RecipeError, UserError
+from descend.arguments import kind_of
+from descend.errors import Problem, RecipeError, UserError, unparsed_option
 from descend.interface import option
 from descend.recipe import Recipe
 from descend.recipe.sections import SECTIONS, section_parameters
@@ -63,6 +64,11 @@ def variants_of(recipe: Recipe, vary: Mapping[str, Iterable[Any]]) -> list[Varia
     >>> [variant.name for variant in variants_of(Recipe(), {"optimizer.name": ["sgd", "adam"], "model.dropout": [0, 0.5]})]
     ['sgd, dropout=0', 'sgd, dropout=0.5', 'adam, dropout=0', 'adam, dropout=0.5']
     """
+    if not isinstance(vary, Mapping):
+        raise UserError(
+            "vary: expected a mapping of keys to their values, such as {'optimizer.name': ['sgd', 'adam']}, got "
+            + kind_of(vary)
+        )
     values_of = {path: _values(path, values) for path, values in vary.items()}
     combinations = [
         dict(zip(values_of, values, strict=True)) for values in itertools.product(*values_of.values())
@@ -76,7 +82,7 @@ def variants_of(recipe: Recipe, vary: Mapping[str, Iterable[Any]]) -> list[Varia
     variants: list[Variant] = []
     for settings in combinations:
         try:
-            changed = recipe.replace(settings, source="--vary")
+            changed = recipe.replace(settings, source=option("--vary", "vary"))
         except RecipeError as error:
             problems |= {str(problem): problem for problem in error.problems}
             continue
@@ -150,7 +156,7 @@ def parse_variations(texts: Sequence[str]) -> dict[str, list[Any]]:
         try:
             path, values = parse_variation(text)
         except UserError as error:
-            problems.append(Problem("--vary", text if len(text) <= 60 else text[:57] + "...", str(error)))
+            problems.append(unparsed_option("--vary", text, str(error)))
             continue
         variations.setdefault(path, []).extend(values)
     if problems:

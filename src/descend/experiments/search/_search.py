@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from descend.api import train
+from descend.arguments import integer
 from descend.data.training_data import DataOptions, TrainingData, accepts_data_options
 from descend.errors import Interrupted, TrainingError, UserError, did_you_mean
 from descend.experiments.objective import MetricChoice, Objective, choose_objective, measuring
@@ -180,8 +181,8 @@ def _on_one_thread(base: Recipe, plan: Plan) -> Recipe:
 
 def _check_positive(**numbers: int | None) -> None:
     for name, number in numbers.items():
-        if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
-            raise UserError(f"{name}: expected an integer >= 1, got {number!r}")
+        if number is not None:
+            integer(name, number, 1)
 
 
 def _objective(requested: MetricChoice | None, plan: Plan, allow_imports: bool) -> Objective:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from descend.experiments.search.dimension import Dimension, to_plain
@@ -10,17 +11,10 @@ from descend.experiments.search.importance import Importance
 from descend.experiments.search.space import Space
 from descend.experiments.search.trial import Trial, best_trial
 from descend.metrics import better
-from descend.report.figures import (
-    COUNT_TICKS,
-    SHARE_TICKS,
-    Figure,
-    Spec,
-    axis_spec,
-    layout_spec,
-    plotly_text,
-    rounded,
-)
-from descend.report.formatting import SHARES, amount, metric, score, short
+from descend.report.figures import score_axis, score_texts
+from descend.report.formatting import amount, metric, score, short
+from descend.report.marks import Axis, Bars, Figure, Line, Mark, Points, Texts
+from descend.report.ticks import Tick
 
 __all__ = ["best_so_far", "importance_bars", "parallel_coordinates", "value_text"]
 
@@ -51,78 +45,71 @@ def best_so_far(trials: Sequence[Trial], name: str) -> Figure:
         trials: all records, by number.
         name: the metric that trials were compared by.
     """
-    measured = [trial for trial in trials if trial.score is not None]
-    numbers, best = [], []
+    numbers: list[float] = []
+    best: list[float] = []
+    texts: list[str] = []
     current: float | None = None
     higher = better(name) == "higher"
+    measured = [trial for trial in trials if trial.score is not None]
+    scores = [trial.score for trial in measured]
+    written = iter(score_texts(name, scores))
     for trial in trials:
         if trial.status == "finished" and trial.score is not None:
             current = trial.score if current is None else (max if higher else min)(current, trial.score)
         if current is not None:
             numbers.append(trial.number + 1)
             best.append(current)
-    hover = "%{y:.2%}" if name in SHARES else "%{y:.4~g}"
-    data: list[Spec] = [
-        {
-            "type": "scatter",
-            "mode": "markers",
-            "x": [trial.number + 1 for trial in measured],
-            "y": rounded([trial.score for trial in measured]),
-            "marker": {"color": "--training", "size": 6, "opacity": 0.6},
-            "hovertemplate": f"trial %{{x}}<br>{hover}<extra></extra>",
-        },
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "x": numbers,
-            "y": rounded(best),
-            "line": {"color": "--validation", "width": 2, "shape": "hv"},
-            "hovertemplate": f"best of the first %{{x}}<br>{hover}<extra></extra>",
-        },
-    ]
+        if trial.score is not None:
+            so_far = f"\nbest so far {score(name, current)}" if current is not None else ""
+            texts.append(f"trial {trial.number + 1}: {next(written)}{so_far}")
     title = f"validation {metric(name)}"
-    y = axis_spec(title, nticks=6, **({"tickformat": SHARE_TICKS} if name in SHARES else {}))
-    layout = layout_spec(axis_spec("trial", tickformat=COUNT_TICKS, nticks=7), y, hovermode="closest")
     label = (
         f"{title[:1].upper()}{title[1:]} by trial; the best of all {len(trials):,} is "
         f"{score(name, best[-1] if best else None)}."
     )
-    legend = [("dot trial", "one trial"), ("line validation", "best so far")]
     diverged = len(trials) - len(measured)
-    note = f"{diverged:,} of {len(trials):,} trials diverged and have no score." if diverged else ""
-    return Figure("course", "Best score by trial", label, data, layout, legend, note)
+    return Figure(
+        "course",
+        "Best score by trial",
+        label,
+        [
+            Line(numbers, best, "validation", steps=True, dots=len(numbers) == 1),
+            Points([trial.number + 1 for trial in measured], scores, "training", 6, 0.6, texts=texts),
+        ],
+        Axis("trial", (0.0, 1.02 * len(trials) + 0.5), "count", grid=False),
+        score_axis(name, title, [value for value in scores if value is not None]),
+        [("dot trial", "one trial"), ("line validation", "best so far")],
+        f"{diverged:,} of {len(trials):,} trials diverged and have no score." if diverged else "",
+    )
 
 
 def importance_bars(importance: Importance) -> Figure:
     """The importance of each key as horizontal bars, the largest on top."""
-    ranked = sorted(importance.shares.items(), key=lambda pair: pair[1])
-    data: list[Spec] = [
-        {
-            "type": "bar",
-            "orientation": "h",
-            "x": rounded([share for _, share in ranked]),
-            "y": [plotly_text(key) for key, _ in ranked],
-            "marker": {"color": "--training"},
-            "hovertemplate": "%{y}<br>%{x:.0%}<extra></extra>",
-        }
-    ]
-    x = axis_spec("share of importance", tickformat=SHARE_TICKS, rangemode="tozero", nticks=5)
-    layout = layout_spec(x, axis_spec("", type="category", showgrid=False), bargap=0.35)
-    shares = "; ".join(f"{key} {100 * share:.0f} %" for key, share in reversed(ranked))
+    ranked = sorted(importance.shares.items(), key=lambda pair: -pair[1])
+    names = [key for key, _ in ranked]
+    values = [share for _, share in ranked]
+    texts = [f"{key}\n{100 * share:.0f} %" for key, share in ranked]
+    shares = "; ".join(f"{key} {100 * share:.0f} %" for key, share in ranked)
     note = (
         "Permutation importance: how much worse a random forest predicts the rank of held-out trials when one key "
         f"is shuffled. R² of the forest: {importance.fit:.2f}."
     )
     return Figure(
-        "importance", "Importance of the keys", f"Importance of the keys: {shares}.", data, layout, note=note
+        "importance",
+        "Importance of the keys",
+        f"Importance of the keys: {shares}.",
+        [Bars([row + 0.2 for row in range(len(ranked))], values, 0.3, "training", texts, horizontal=True)],
+        Axis("share of importance", style="share", zero=True),
+        Axis(names=names, above=True),
+        note=note,
+        height=max(290, 60 + 40 * len(ranked)),
     )
 
 
 def parallel_coordinates(trials: Sequence[Trial], space: Space, name: str) -> Figure:
     """One line per trial through its values, with the score on the last axis.
 
-    Plotly's own parallel coordinates cannot show missing values, so these are ordinary lines; a line has no dot on the axis
-    of an inactive key.
+    A line has no dot on the axis of an inactive key.
 
     Args:
         trials: all records, by number.
@@ -135,8 +122,8 @@ def parallel_coordinates(trials: Sequence[Trial], space: Space, name: str) -> Fi
     best_quarter = {trial.number for trial in measured[: max(1, len(measured) // 4)]}
     scores = [trial.score for trial in measured if trial.score is not None]
     low, high = (min(scores), max(scores)) if scores else (0.0, 1.0)
-    axes = list(range(len(space) + 1))
-    data: list[Spec] = []
+    axes = [float(axis) for axis in range(len(space) + 1)]
+    marks: list[Mark] = []
     for trial in reversed(ranked):
         heights: list[float | None] = [
             each.to_unit(trial.values[each.key]) if each.key in trial.values else None for each in space
@@ -145,63 +132,21 @@ def parallel_coordinates(trials: Sequence[Trial], space: Space, name: str) -> Fi
             heights.append(None)
         else:
             heights.append((trial.score - low) / (high - low) if high > low else 0.5)
-        settings = "<br>".join(
-            f"{plotly_text(key)} = {plotly_text(value_text(value))}" for key, value in trial.values.items()
-        )
-        style: Spec = {"color": "--axis", "width": 1}
-        opacity = 0.35
+        settings = "\n".join(f"{key} = {value_text(value)}" for key, value in trial.values.items())
+        text = f"trial {trial.number + 1}: {score(name, trial.score)}\n{settings}"
+        line = Line(axes, heights, "axis", 1, opacity=0.35, dots=True, bridges=True, text=text)
         if winner is not None and trial.number == winner.number:
-            style, opacity = {"color": "--validation", "width": 3}, 1.0
+            line = replace(line, colour="validation", width=3, opacity=1)
         elif trial.status == "diverged":
-            style, opacity = {"color": "--alarm", "width": 1, "dash": "dot"}, 0.8
+            line = replace(line, colour="alarm", dash="dot", opacity=0.8)
         elif trial.number in best_quarter:
-            style, opacity = {"color": "--training", "width": 1.5}, 0.7
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "lines+markers",
-                "x": axes,
-                "y": rounded(heights, 4),
-                "line": style,
-                "opacity": opacity,
-                "connectgaps": True,
-                "marker": {"color": style["color"], "size": 5},
-                "hovertemplate": f"trial {trial.number + 1}: {score(name, trial.score)}<br>{settings}"
-                "<extra></extra>",
-            }
-        )
+            line = replace(line, colour="training", width=1.5, opacity=0.7)
+        marks.append(line)
     names = [short(each.key.partition(".")[2], 14) for each in space] + [metric(name)]
-    tops = [_axis_end(each, last=True) for each in space] + [score(name, high)]
     bottoms = [_axis_end(each, last=False) for each in space] + [score(name, low)]
-    x = {
-        "tickvals": axes,
-        "ticktext": [
-            f"{bottom}<br><b>{plotly_text(each)}</b>" for each, bottom in zip(names, bottoms, strict=True)
-        ],
-        "range": [-0.35, len(space) + 0.35],
-        "gridcolor": "--grid",
-        "gridwidth": 2,
-        "zeroline": False,
-        "fixedrange": True,
-        "tickangle": 0,
-        "automargin": True,
-    }
-    y = {"visible": False, "range": [-0.03, 1.03], "fixedrange": True}
-    annotations = [
-        {
-            "x": axis,
-            "y": 1.03,
-            "xref": "x",
-            "yref": "y",
-            "text": top,
-            "showarrow": False,
-            "yanchor": "bottom",
-            "font": {"color": "--muted", "size": 12},
-        }
-        for axis, top in zip(axes, tops, strict=True)
-    ]
-    layout = layout_spec(x, y, hovermode="closest", annotations=annotations)
-    layout["margin"] = {"l": 8, "r": 12, "t": 26, "b": 8}
+    tops = [_axis_end(each, last=True) for each in space] + [score(name, high)]
+    marks.append(Texts(axes, [1.03] * len(axes), tops))
+    ticks = [Tick(*pair) for pair in zip(axes, map("\n".join, zip(bottoms, names, strict=True)), strict=True)]
     legend = [
         ("line validation", "winner"),
         ("line better", "best quarter"),
@@ -217,11 +162,21 @@ def parallel_coordinates(trials: Sequence[Trial], space: Space, name: str) -> Fi
         notes.append(f"The best {_MAX_LINES} of {len(trials):,} trials are shown.")
     if any(len(trial.values) < len(space) for trial in ranked):
         notes.append("A line without a dot on an axis: the trial does not use this key.")
-    return Figure("parallel", "All configurations", label, data, layout, legend, " ".join(notes), "wide")
+    return Figure(
+        "parallel",
+        "All configurations",
+        label,
+        marks,
+        Axis(limits=(-0.35, len(space) + 0.35), ticks=ticks),
+        Axis(limits=(-0.03, 1.03), ticks=()),
+        legend,
+        " ".join(notes),
+        "wide",
+    )
 
 
 def _axis_end(dimension: Dimension, *, last: bool) -> str:
     """The value at one end of an axis, shortened to fit between its neighbours."""
     value = dimension.probe_values()[-1 if last else 0]
     text = f"{value:.3g}" if isinstance(value, float) else value_text(value)
-    return plotly_text(short(text, 12))
+    return short(text, 12)

@@ -16,9 +16,9 @@ from descend.experiments.search.importance import MIN_FIT, MIN_TRIALS, Importanc
 from descend.experiments.search.result import SearchResult
 from descend.report import write_page
 from descend.report.document import document
-from descend.report.figures import Figure
 from descend.report.formatting import amount, count, duration, metric, score
 from descend.report.highlight import toml
+from descend.report.marks import Figure
 from descend.report.markup import Child, Html, element, join
 from descend.report.parts import code, facts, figure_box, navigation, section, table
 
@@ -74,7 +74,6 @@ def render(result: SearchResult) -> str:
         navigation=navigation(_SECTIONS, body),
         opening=opening,
         body=body,
-        figures=figures,
         style=style,
     )
 

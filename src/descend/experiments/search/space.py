@@ -8,6 +8,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+from descend.arguments import kind_of
 from descend.errors import Problem, RecipeError, UserError, did_you_mean
 from descend.experiments.search.dimension import KINDS, Dimension, parse_dimension
 from descend.recipe.toml import dump, parse
@@ -210,7 +211,7 @@ def as_space(space: Space | Mapping[str, Any] | str | Path) -> Space:
     if isinstance(space, str | Path):
         return Space.load(space)
     if not isinstance(space, Mapping):
-        raise UserError(f"space: expected a Space, a mapping or a file, got {type(space).__name__}")
+        raise UserError(f"space: expected a Space, a mapping or a file, got {kind_of(space)}")
     return Space.of(space)
 
 

@@ -15,20 +15,24 @@ decoupled weight decay. AdamW applies its decay after the gradient is computed, 
 the optimizer (:func:`descend.regularization.weight_decay`) is applied first, and the gradient is computed at the decayed
 weights.
 
+Optimizers that use more than a direction have a rule of their own (:mod:`descend.many.pack.rules`).
+
 If all members share the values of all settings, these are numbers and the whole pack is updated as one vector. Settings
 that differ are tensors (K,), and each stacked tensor is updated separately.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import SGD, Adagrad, Adam, Adamax, AdamW, Optimizer, RMSprop
+from torch.optim import SGD, Adafactor, Adagrad, Adam, Adamax, AdamW, Optimizer, RMSprop
 
 from descend.many.pack.flat_buffer import FlatBuffer, per_member
+from descend.many.pack.rules import RULES, Step
 
 __all__ = ["PackedOptimizer", "optimizer_cannot_be_packed_because", "optimizer_signature"]
 
@@ -152,10 +156,14 @@ _KINDS: dict[type[Optimizer], tuple[Direction, tuple[str, ...], tuple[str, ...]]
 
 def optimizer_cannot_be_packed_because(optimizer: Optimizer) -> str:
     """Return the reason why an optimizer has no packed form; empty if it has one."""
-    if type(optimizer) not in _KINDS:
+    if type(optimizer) is Adafactor:
+        return "adafactor averages over rows and columns of each weight, which the padding of a pack would change"
+    if type(optimizer) not in _KINDS and type(optimizer) not in RULES:
         return f"the optimizer {type(optimizer).__name__} has no packed form"
     if any(group.get(flag) for group in optimizer.param_groups for flag in ("amsgrad", "maximize")):
         return "amsgrad and maximize have no packed form"
+    if optimizer.defaults.get("weight_decay"):
+        return "a weight decay that is not that of the recipe has no packed form"
     if any(isinstance(group["lr"], Tensor) for group in optimizer.param_groups):
         return "a learning rate that is a tensor has no packed form"
     if len({float(group["lr"]) for group in optimizer.param_groups}) > 1:
@@ -165,6 +173,8 @@ def optimizer_cannot_be_packed_because(optimizer: Optimizer) -> str:
 
 def optimizer_signature(optimizer: Optimizer) -> tuple[Any, ...]:
     """Return what two optimizers must share in order to be packed together."""
+    if type(optimizer) in RULES:
+        return (type(optimizer),)
     _, _, flags = _KINDS[type(optimizer)]
     group = optimizer.param_groups[0]
     return (type(optimizer), *(group[flag] for flag in flags))
@@ -187,7 +197,11 @@ class PackedOptimizer:
         decayed: Sequence[bool],
         decays: Sequence[float],
     ) -> None:
-        self._direct, varying, flags = _KINDS[type(optimizers[0])]
+        self._kind = type(optimizers[0])
+        self._rule = RULES.get(self._kind)
+        self._direct, varying, flags = _KINDS.get(self._kind, (_sgd, (), ()))
+        if self._rule is not None:
+            varying = self._rule.settings
         groups = [optimizer.param_groups[0] for optimizer in optimizers]
         self.settings: dict[str, list[float]] = {}
         for name in varying:
@@ -195,16 +209,29 @@ class PackedOptimizer:
                 for place in (0, 1):
                     self.settings[f"beta{place + 1}"] = [float(group["betas"][place]) for group in groups]
             else:
-                self.settings[name] = [float(group[name]) for group in groups]
+                self.settings[name] = [
+                    float(group[name]) if self._rule is None else self._rule.value(name, group)
+                    for group in groups
+                ]
         # A setting that differed at first remains a tensor: other kernels round differently, and the bits of the
         # remaining members must not change when one leaves.
         self._differ = {name for name, values in self.settings.items() if len(set(values)) > 1}
         self._flags = {flag: bool(groups[0][flag]) for flag in flags}
-        self._kind = type(optimizers[0])
         self.decays = list(decays)
         self._decayed = list(decayed)
         self.counts = [0] * len(groups)
         self.state = {name: weights.zeros_like() for name in self._names()}
+        self.numbers: dict[str, Tensor] = {}
+        if self._rule is not None:
+            self.state |= {name: FlatBuffer(weights.views) for name in self._rule.copies}
+            initial = [self._rule.numbers(group) for group in groups]
+            self.numbers = {
+                name: torch.tensor([float(own[name]) for own in initial], dtype=torch.float64)
+                for name in initial[0]
+            }
+            if "mu_product" in self.numbers:
+                self.numbers["mu_product"] = self.numbers["mu_product"].float()
+            self.numbers = {name: value.to(weights.vector.device) for name, value in self.numbers.items()}
         if self._kind is Adagrad:
             start = torch.tensor(self.settings["initial_accumulator_value"], dtype=weights.vector.dtype)
             for view in self.state["sum"].views:
@@ -212,6 +239,8 @@ class PackedOptimizer:
         self._gather(weights)
 
     def _names(self) -> list[str]:
+        if self._rule is not None:
+            return list(self._rule.state)
         if self._kind is SGD:
             return ["velocity"] if any(self.settings["momentum"]) else []
         if self._kind is Adagrad:
@@ -223,7 +252,13 @@ class PackedOptimizer:
 
     def _gather(self, weights: FlatBuffer) -> None:
         """Build the tensors of settings that differ, and the pieces that are updated together."""
-        self._weights, self._directions, self._lr = weights, weights.zeros_like(), weights.zeros_like()
+        self._weights = weights
+        if self._rule is not None:
+            self._rule_settings = {
+                name: torch.tensor(values, dtype=torch.float64, device=weights.vector.device)
+                for name, values in self.settings.items()
+            }
+        self._directions, self._lr = weights.zeros_like(), weights.zeros_like()
         self._lr_source: Tensor | None = None
         vector = weights.vector
         settings: dict[str, Setting] = {
@@ -254,10 +289,40 @@ class PackedOptimizer:
             torch.tensor(self.decays, dtype=vector.dtype, device=vector.device) if any(self.decays) else None
         )
 
+    def _step_of(self, gradients: FlatBuffer, lr: Tensor) -> Step:
+        """Return what the rule of an optimizer works on."""
+        like: dict[str, Any] = {"dtype": torch.float64, "device": lr.device}
+        return Step(
+            self._weights.views,
+            gradients.views,
+            {name: flat.views for name, flat in self.state.items()},
+            self.numbers,
+            self._rule_settings,
+            torch.tensor(self.counts, **like),
+            lr.double(),
+            torch.tensor(self.decays, **like),
+            self._decayed,
+        )
+
+    @contextmanager
+    def evaluation_weights(self) -> Iterator[None]:
+        """Context in which the pack has the weights that the optimizers evaluate; on exit they are restored to the bit."""
+        if self._rule is None or self._rule.average is None:
+            yield
+            return
+        own = self._weights.vector.clone()
+        lr = torch.zeros(len(self.counts), device=own.device)
+        self._rule.average(self._step_of(self._weights, lr))
+        try:
+            yield
+        finally:
+            self._weights.vector.copy_(own)
+
     @torch.no_grad()
     def begin_step(self, lr: Tensor) -> None:
         """Apply weight decay that is not part of the optimizer; call this before the gradient is computed."""
-        if self._kind is not AdamW:
+        own = self._kind is AdamW if self._rule is None else self._rule.own_decay
+        if not own:
             self._apply_decay(lr)
 
     def _apply_decay(self, lr: Tensor) -> None:
@@ -276,6 +341,9 @@ class PackedOptimizer:
             lr: learning rate t of each member, (K,); the same object as at the previous step if nothing changed.
         """
         self.counts = [count + 1 for count in self.counts]
+        if self._rule is not None:
+            self._rule.step(self._step_of(gradients, lr))
+            return
         count: Setting = self.counts[0]
         if self._counts_differ:
             count = torch.tensor(self.counts, dtype=lr.dtype, device=lr.device)
@@ -302,15 +370,22 @@ class PackedOptimizer:
         self.decays = [self.decays[place] for place in places]
         self.counts = [self.counts[place] for place in places]
         self.state = {name: flat.select(index) for name, flat in self.state.items()}
+        self.numbers = {name: values.index_select(0, index) for name, values in self.numbers.items()}
         self._gather(weights)
 
     def state_dict(self) -> dict[str, Any]:
         """Return step counts, and the state of each stacked tensor."""
-        return {"counts": list(self.counts), "state": {n: list(f.views) for n, f in self.state.items()}}
+        return {
+            "counts": list(self.counts),
+            "state": {n: list(f.views) for n, f in self.state.items()},
+            "numbers": dict(self.numbers),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the result of :meth:`state_dict`."""
         self.counts = [int(count) for count in state["counts"]]
         for name, flat in self.state.items():
             torch._foreach_copy_(flat.views, [t.to(flat.vector.device) for t in state["state"][name]])
+        for name, values in state.get("numbers", {}).items():
+            self.numbers[name] = values.to(self._weights.vector.device)
         self._gather(self._weights)

@@ -27,6 +27,7 @@ from descend.many.pack.optimizer import PackedOptimizer
 from descend.regularization import decayed_parameters
 from descend.rng import forked
 from descend.schedules import ClosedForm
+from descend.training.averaging import WeightAverage
 from descend.training.clipping import clip_coefficient
 from descend.training.loop import NotFinite, Observer, Training
 from descend.training.records import Record, epoch_loss, not_finite, read_values, record_of, undefined_as_none
@@ -88,9 +89,8 @@ class PackTraining:
         self._optimizer = PackedOptimizer(
             [t.optimizer for t in trainings], self._weights, self._decayed, decays
         )
-        self._averages = (
-            FlatBuffer(self._weights.views) if any(t.average is not None for t in trainings) else None
-        )
+        averaged = any(isinstance(t.average, WeightAverage) for t in trainings)
+        self._averages = FlatBuffer(self._weights.views) if averaged else None
         self._best = [t.detach().clone() for t in self.network.tensors]
         self._norm: Tensor | None = None
         self._prepare()
@@ -203,7 +203,7 @@ class PackTraining:
 
     def _update_averages(self, averages: FlatBuffer, step: int) -> None:
         shares = [
-            1.0 if t.average is None else 1.0 - t.average.decay_at(step)
+            1.0 - t.average.decay_at(step) if isinstance(t.average, WeightAverage) else 1.0
             for t in (member.training for member in self.members)
         ]
         if len(set(shares)) == 1:
@@ -217,7 +217,8 @@ class PackTraining:
     def _averaged(self) -> Iterator[None]:
         """Replace the weights by their averages inside the context; restore them to the bit afterwards."""
         if self._averages is None:
-            yield
+            with self._optimizer.evaluation_weights():
+                yield
             return
         own = self._weights.vector.clone()
         self._weights.vector.copy_(self._averages.vector)

@@ -1,4 +1,4 @@
-"""Plotly's JavaScript, compressed so that a report contains it at 40 % of its size.
+"""Plotly's JavaScript, compressed so that a page contains it at 40 % of its size.
 
 Plotly's bundle has 4.8 MB. Deflated and base64-encoded it takes 2 MB of the page; the browser decompresses it with
 ``DecompressionStream`` (available in all browsers since May 2023) within some tens of milliseconds.
@@ -7,14 +7,15 @@ Plotly's bundle has 4.8 MB. Deflated and base64-encoded it takes 2 MB of the pag
 from __future__ import annotations
 
 import base64
-import hashlib
 import zlib
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
-from plotly.offline import get_plotlyjs
+from descend.errors import require
+from descend.report.document import csp_hash
 
-__all__ = ["Bundle", "csp_hash", "plotly_bundle"]
+__all__ = ["Bundle", "check", "plotly_bundle"]
 
 # Level 5 takes about 0.2 s; level 9 takes half as long again and saves only another 1 %.
 _LEVEL = 5
@@ -33,19 +34,22 @@ class Bundle:
     csp_hash: str
 
 
-def csp_hash(script: str) -> str:
-    """Return the source expression that allows a script in a content security policy (CSP level 3, section 2.3.1).
+def check() -> None:
+    """Raise an error if Plotly is not installed.
 
-    >>> csp_hash("")
-    "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
+    Raises:
+        MissingExtraError: Plotly is not installed.
     """
-    digest = hashlib.sha256(script.encode()).digest()
-    return f"'sha256-{base64.b64encode(digest).decode()}'"
+    _offline()
+
+
+def _offline() -> Any:
+    return require("plotly.offline", "gallery", "writing a page of the gallery")
 
 
 @cache
 def plotly_bundle() -> Bundle:
     """Return Plotly's bundle, compressed once per process."""
-    script = get_plotlyjs()
+    script: str = _offline().get_plotlyjs()
     compressed = base64.b64encode(zlib.compress(script.encode(), _LEVEL)).decode()
     return Bundle(compressed, csp_hash(script))

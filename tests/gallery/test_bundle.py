@@ -5,7 +5,7 @@ import zlib
 
 from plotly.offline import get_plotlyjs
 
-from descend.report.bundle import plotly_bundle
+from descend.gallery.bundle import plotly_bundle
 
 
 def test_the_compressed_library_is_plotlys() -> None:
