@@ -319,6 +319,20 @@ class Contract:
         expected = alone.train(case.make(alone.parameters()))
         torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-14)
 
+    def test_parameters_without_entries_change_nothing(self, case):
+        if (
+            case.sparse
+            or type(case.make([nn.Parameter(torch.ones(2, 2))])).__module__ == "torch.optim._adafactor"
+        ):
+            pytest.skip("PyTorch's class divides by the number of entries, or its gradients are sparse")
+        problem, other = Problem(case), Problem(case)
+        expected = other.train(case.make(other.parameters()))
+        empty = nn.Parameter(torch.ones(0, 3, dtype=torch.float64))
+        optimizer = case.make([*problem.parameters(), empty])
+        plain = problem.loss
+        problem.loss = lambda: plain() + empty.sum()  # type: ignore[method-assign]  # it has a gradient without entries
+        torch.testing.assert_close(problem.train(optimizer), expected, rtol=1e-9, atol=1e-12)
+
     def test_a_gradient_that_goes_missing_leaves_a_parameter_unchanged(self, case):
         problem = Problem(case)
         optimizer = case.make(problem.parameters())

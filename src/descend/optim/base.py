@@ -177,7 +177,8 @@ def list_params(params: Params) -> Any:
     """Return parameters or groups as lists, so that they can be read twice and the caller's groups stay unchanged.
 
     Raises:
-        UserError: a group has no parameters, or a parameter twice.
+        UserError: a group has no parameters.
+        ValueError: a group contains a parameter twice.
     """
     if isinstance(params, Tensor):  # PyTorch raises the error
         return params
@@ -191,7 +192,7 @@ def list_params(params: Params) -> Any:
 def _check_distinct(params: Iterable[Any]) -> None:
     tensors = [each[1] if isinstance(each, tuple) and len(each) == 2 else each for each in params]
     if len({id(each) for each in tensors}) < len(tensors):
-        raise UserError(
+        raise ValueError(
             "a parameter occurs twice in a parameter group, and would be moved twice in a step; pass each parameter once "
             "(list(dict.fromkeys(params)) removes repetitions)"
         )
