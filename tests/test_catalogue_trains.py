@@ -51,7 +51,7 @@ DRAWN = {
 }
 """The keys drawn of sections of which not all are; the others say what files there are, or how long to go on."""
 
-SEVERAL = {("init", "restarts"), ("model", "ensemble")}
+SEVERAL = {("init", "restarts"), ("model", "ensemble"), ("model", "preset")}
 """Keys that train several networks, which no observer can stop; tests/many/test_restarts.py resumes them."""
 
 BLOCKS = st.just(500)
@@ -192,7 +192,9 @@ def recipes(draw: st.DrawFn, entry: Entry, task: str, model: str) -> dict[str, d
         said[name] = ({"name": chosen} if chosen else {}) | draw(settings_of(plain))
         for key in keys:
             ours = (entry.section, entry.key) == (name, key)
-            if (name, key) in CHOICES and (ours or (key != "output" and draw(st.booleans()))):
+            if (name, key) in CHOICES and (
+                ours or (key not in ("output", "calibration") and draw(st.booleans()))
+            ):
                 said[name][key] = draw(choices(name, key, entry.name if ours else None))
     if entry.key == "output" and entry.name in LOSSES_OF_OUTPUTS:
         said["loss"] = LOSSES_OF_OUTPUTS[entry.name]

@@ -120,7 +120,11 @@ def test_the_python_of_the_data_formats_runs(capsys):
     text = (ROOT / "docs" / "data-formats.md").read_text(encoding="utf-8")
     for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
         exec(compile(block, "data-formats.md", "exec"), {})
-    assert capsys.readouterr().out == "['id', 'prediction']\n('crime', 'war') (1, 2)\n"
+    assert capsys.readouterr().out.splitlines() == [
+        "['id', 'prediction']",
+        "('area', 'city: mean target')",
+        "('crime', 'war') (1, 2)",
+    ]
 
 
 def test_every_format_of_tables_is_documented():
@@ -139,6 +143,22 @@ def test_the_python_of_dates_runs(capsys):
     for block in blocks:
         exec(compile(block, "dates.md", "exec"), {})
     assert float(capsys.readouterr().out) == 1.0
+
+
+@pytest.mark.slow
+def test_the_python_of_the_page_on_tables_runs(capsys):
+    text = (ROOT / "docs" / "tables.md").read_text(encoding="utf-8")
+    for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
+        names: dict[str, Any] = {}
+        exec(compile(block, "tables.md", "exec"), names)
+    assert float(capsys.readouterr().out) > 0.9
+    # The recipe uses each method of the page by its name.
+    assert not [
+        name for name in ("robust", "periodic", "data_driven", "coslog4", "flat_cosine") if name not in text
+    ]
+    run = names["run"]
+    assert [name for name, _ in run.model.named_children()][:3] == ["numbers", "scale", "linear1"]
+    assert run.metrics["epochs"] == 256
 
 
 @pytest.mark.slow
@@ -173,4 +193,4 @@ def test_the_python_of_losses_runs(capsys):
         line.rpartition("  # ")[2] for block in blocks for line in block.splitlines() if "print(" in line
     ]
     assert capsys.readouterr().out.splitlines() == expected
-    assert len(expected) == 5
+    assert len(expected) == 7

@@ -84,6 +84,29 @@ def test_cosine(s, epochs, final, per):
     assert actual == pytest.approx(per_step(reference, per, s, total), rel=1e-6, abs=1e-9)
 
 
+@pytest.mark.parametrize("per", ["step", "epoch"])
+def test_coslog4_and_flat_cosine_are_their_formulas(per):
+    s, total = 4, 60
+    time = [
+        min(1.0, (k if per == "step" else k // s) / (total if per == "step" else 15))
+        for k in range(total + 9)
+    ]
+    expected = [(1 - math.cos(2 * math.pi * math.log2(1 + 15 * t))) / 2 for t in time]
+    assert [SCHEDULES["coslog4"](s, total, per=per).factor(k) for k in range(total + 9)] == pytest.approx(
+        expected, abs=1e-12
+    )
+    flat = [1.0 if t < 0.5 else (1 + math.cos(math.pi * (2 * t - 1))) / 2 for t in time]
+    assert [SCHEDULES["flat_cosine"](s, total, per=per).factor(k) for k in range(total + 9)] == pytest.approx(
+        flat, abs=1e-12
+    )
+
+
+def test_the_cycles_of_coslog4_double():
+    schedule = SCHEDULES["coslog4"](1, 1500)
+    lowest = [k for k in range(1501) if schedule.factor(k) < 1e-9]
+    assert lowest == [0, 100, 300, 700, 1500]
+
+
 def test_cosine_against_known_values_and_beyond_its_end():
     schedule = SCHEDULES["cosine"](1, 4, final=0.2)
     expected = [1.0, 0.2 + 0.4 * (1 + math.sqrt(0.5)), 0.6, 0.2 + 0.4 * (1 - math.sqrt(0.5)), 0.2, 0.2]
@@ -161,7 +184,7 @@ def test_factors_depend_on_the_step_only(name):
     schedule = SCHEDULES[name](5, 50)
     forward = [schedule.factor(step) for step in range(50)]
     assert [schedule.factor(step) for step in reversed(range(50))] == forward[::-1]
-    assert forward[0] > 0
+    assert (forward[0] > 0) == (name != "coslog4")  # a cosine cycle that starts at 0, by its definition
     assert all(0 <= factor <= 1 for factor in forward)
 
 
@@ -245,5 +268,5 @@ class TestPlateau:
 def test_every_schedule_has_a_card(name):
     own = card(SCHEDULES[name])
     assert own is not None
-    assert own.row == "D16"
+    assert own.row == ("K8" if name in ("coslog4", "flat_cosine") else "D16")
     assert own.formula

@@ -14,11 +14,12 @@ from descend.data.training_data import DataOptions, TrainingData, accepts_data_o
 from descend.errors import DivergedError, RunError, UserError
 from descend.files import check_unused
 from descend.many.progress import networks_shown
-from descend.many.restarts import networks_per_run, train_restarts
+from descend.many.restarts import train_restarts
 from descend.many.watchers import Watcher
 from descend.metrics import main_metric
 from descend.process import locked, locks_out, undisturbed
 from descend.recipe import Recipe
+from descend.recipe.members import networks_per_run
 from descend.runs.folder import check_manifest, is_finished, is_started
 from descend.runs.plan import Plan, Planner, plan_run
 from descend.runs.recorded_data import recorded_data

@@ -125,3 +125,11 @@ def test_a_label_has_one_code_in_all_its_forms(classes, found, code):
 def test_different_labels_are_not_merged(classes, found):
     with pytest.raises(DataError, match="not among the classes"):
         codes_of(np.array([found], dtype=object), classes)
+
+
+def test_labels_in_single_precision_match_those_in_double_precision() -> None:
+    single = np.array([0.1, 0.2], dtype=np.float32)
+    assert codes_of(np.array([0.2, 0.1]), classes_of(single)[0]).tolist() == [1, 0]
+    assert codes_of(single, (0.1, 0.2)).tolist() == [0, 1]
+    with pytest.raises(DataError):
+        codes_of(np.array([0.10001]), classes_of(single)[0])

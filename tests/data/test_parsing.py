@@ -4,6 +4,7 @@ import uuid
 
 import numpy as np
 import polars as pl
+import pyarrow
 import pytest
 
 from descend.data.messages import listed
@@ -148,3 +149,9 @@ def test_bytes_that_are_text_are_strings():
     assert tidy(pl.Series("a", [b" x", "é".encode(), None]), MISSING).to_list() == ["x", "é", None]
     with pytest.raises(DataError, match="got Binary"):
         tidy(pl.Series("a", [b"\xff\xfe"]), MISSING)
+
+
+def test_scalars_of_arrow() -> None:
+    scalars = pyarrow.array([1, None, 3])
+    assert series_of("a", list(scalars)).to_list() == [1, None, 3]
+    assert series_of("a", list(pyarrow.array(["x", "y"]))).to_list() == ["x", "y"]

@@ -156,3 +156,12 @@ def test_strings_of_large_integers_are_not_merged(base):
             DataError, match=f"different targets from {base} to {base + ROWS - 1} would be equal"
         ):
             infer(objects)
+
+
+def test_decimals_without_decimals_are_integers() -> None:
+    values = [1, 2, 3] * 8
+    targets = np.array([decimal.Decimal(value) for value in values], dtype=object)
+    assert check_targets(targets, ("y",)).tolist() == values
+    assert infer_task(check_targets(targets, ("y",)))[0] == infer_task(np.array(values))[0] == "multiclass"
+    prices = np.array([decimal.Decimal("1.00"), decimal.Decimal("2.00")] * 4, dtype=object)
+    assert check_targets(prices, ("y",)).dtype == np.float64

@@ -29,6 +29,7 @@ def test_each_parameter_sets_its_key():
         "patience": 2,
         "validation_fraction": 0.3,
         "scale": "none",
+        "preset": "good",
         "device": "cpu",
     }
     assert set(values) == set(RECIPE_KEYS)

@@ -14,6 +14,7 @@ from sklearn.linear_model import LinearRegression
 
 import descend
 from descend import Classifier, Regressor
+from descend.errors import UserError
 
 X, Y = load_digits(return_X_y=True)
 CLASSES = np.arange(10)
@@ -185,3 +186,14 @@ def test_divergence_restores_the_network():
         model.partial_fit(features, features[:, 0] * 1e30)
     assert all(torch.equal(before[name], value) for name, value in model.model_.state_dict().items())
     assert model.n_iter_ == 1
+
+
+def test_mean_targets_of_categories_are_refused_because_later_rows_would_change_them():
+    frame = pd.DataFrame({"city": ["a", "b", "c", "d"] * 20, "x": np.arange(80) % 7})
+    y = np.arange(80) % 9 / 2
+    model = Regressor(recipe={"data": {"categories": "target"}}, max_epochs=1)
+    with pytest.raises(
+        UserError, match=r"partial_fit: the column 'city' is encoded by its mean target.*call fit first"
+    ):
+        model.partial_fit(frame, y)
+    model.fit(frame, y).partial_fit(frame, y)

@@ -32,6 +32,7 @@ def classifier(recipe: dict[str, Any], **parameters: Any) -> Classifier:
 @pytest.mark.parametrize(("recipe", "trained", "kept"), [(ENSEMBLE, 3, 3), (RESTARTS, 3, 1), (BOTH, 4, 2)])
 def test_the_best_networks_are_kept(iris: Any, recipe: dict[str, Any], trained: int, kept: int) -> None:
     X, y = iris
+    recipe = recipe | {"model": {**recipe.get("model", {}), "calibration": "none"}}
     model = classifier(recipe).fit(X, y)
     members = model.run_.metrics["members"]
     values = members["validation"]
@@ -43,7 +44,7 @@ def test_the_best_networks_are_kept(iris: Any, recipe: dict[str, Any], trained: 
     solo = []
     for draw in members["kept"]:
         alone = {name: dict(values) for name, values in recipe.items()}
-        alone |= {"init": {"draw": draw}, "model": {}}
+        alone |= {"init": {"draw": draw}, "model": {"calibration": "none"}}
         solo.append(classifier(alone).fit(X, y).predict_proba(X))
     np.testing.assert_allclose(probabilities, np.mean(solo, axis=0), atol=1e-6)
 

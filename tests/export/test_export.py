@@ -118,6 +118,18 @@ def single_target_case() -> tuple[Any, Any]:
     return run, strange(people(40, 1).drop("label"))
 
 
+def encoded_categories_case() -> tuple[Any, Any]:
+    """Mean targets of several classes in one column, next to ranks of an ordered one."""
+    frame = people(300).with_columns(
+        label=pl.Series([f"class {at}" for at in np.random.default_rng(2).integers(0, 3, 300)]),
+        size=pl.Series(["S", "M", "L"] * 100),
+    )
+    ranked = {"kind": "categorical", "order": ["S", "M", "L"], "encoding": "ordinal"}
+    recipe = {**QUICK, "data": {"categories": "both", "columns": {"size": ranked}}}
+    rows = strange(people(40, 1).drop("label")).with_columns(size=pl.Series(["L", None, "M", "S"] * 10))
+    return descend.train(frame, recipe, target="label"), rows
+
+
 CASES = {
     "table": table_case,
     "digits": digits_case,
@@ -125,6 +137,7 @@ CASES = {
     "sequences": sequences_case,
     "targets": targets_case,
     "single target": single_target_case,
+    "encoded categories": encoded_categories_case,
 }
 
 

@@ -153,7 +153,10 @@ class TestEnsembles:
         solo = [train("iris", SMALL.replace({"init.draw": draw})) for draw in range(4)]
         order = np.argsort([each.metrics["validation"]["loss"] for each in solo], kind="stable")[:2]
         assert run.metrics["members"]["kept"] == order.tolist()
-        expected = np.mean([solo[draw].predict_proba(ROWS) for draw in order], axis=0)
+        outputs = [solo[draw].model(solo[draw].preprocess(solo[draw].schema.matrix(ROWS))) for draw in order]
+        mean = torch.stack([torch.softmax(each, 1) for each in outputs]).mean(0)
+        assert run.calibration is not None
+        expected = torch.softmax(run.calibration(mean.log()), 1).detach().numpy()
         assert run.predict_proba(ROWS) == pytest.approx(expected, abs=1e-6)
 
     def test_are_evaluated_as_one_model(self, run):

@@ -79,3 +79,24 @@ def test_every_offered_name_can_be_used(task: str) -> None:
     assert ("top_5" in names) == (task == "multiclass")
     assert ("pinball_0.9" in names) == ("regression" in task)
     assert "top_5" not in metric_names("multiclass", classes=5)
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "meant"),
+    [
+        ("val_loss", "binary", "loss"),
+        ("val_accuracy", "multiclass", "accuracy"),
+        ("F1", "binary", "f1"),
+        ("F1", "multiclass", "f1_macro"),
+        ("neg_mean_squared_error", "regression", "mse"),
+        ("neg_root_mean_squared_error", "regression", "rmse"),
+        ("neg_mean_absolute_error", "multi_regression", "mae"),
+        ("neg_log_loss", "multiclass", "log_loss"),
+        ("neg_brier_score", "binary", "brier"),
+        ("roc_auc_ovr", "multiclass", "roc_auc"),
+        ("f1_weighted", "multiclass", "f1_macro"),
+    ],
+)
+def test_names_of_other_libraries(name: str, task: str, meant: str) -> None:
+    with pytest.raises(UserError, match=rf"unknown metric '{name}' for {task}; did you mean '{meant}'\?"):
+        find_metric(name, task)

@@ -189,3 +189,12 @@ def test_a_partial_function_has_the_name_and_the_conventions_of_its_function() -
     assert (metric.name, metric.better, metric.takes) == ("f1_score", "higher", "classes")
     y, p = torch.tensor([0, 1, 2]), torch.tensor([0, 1, 1])
     assert metric(p, y).item() == pytest.approx(reference.f1_score(y, p, average="macro"))
+
+
+def test_a_scorer_of_scikit_learn() -> None:
+    from sklearn.metrics import f1_score, make_scorer
+
+    with pytest.raises(
+        UserError, match=r"'f1_score': a scorer of scikit-learn .* use 'f1_macro', or the function"
+    ):
+        own_metric(make_scorer(f1_score), "multiclass")

@@ -76,6 +76,8 @@ def task_of(entry: Entry) -> str:
         return "binary" if binary else "multiclass" if entry.name == "softmax" else "regression"
     if entry.key == "augment":
         return "multiclass" if "rows" in constructor.fits else "images"
+    if entry.key == "target_scale":
+        return "regression"
     return "images" if (entry.name in ("convnet", "instance")) else "multiclass"
 
 
@@ -109,6 +111,8 @@ def recipe_of(entry: Entry) -> Recipe:
         sections["model"] = {}
     elif entry.name == "unitary_rnn":
         sections["model"] = {"units": 8}
+    elif entry.name == "resnet":
+        sections["model"] = {"width": 8, "inner_width": 8}
     elif task_of(entry) == "images":
         sections["model"] = {"channels": [4], "dense": [8]}
     if entry.section == "schedule":

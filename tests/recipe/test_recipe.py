@@ -334,3 +334,29 @@ def test_the_fields_are_the_sections():
     assert [each.name for each in dataclasses.fields(Recipe)] == list(SECTIONS)
     assert [name for name, _ in Recipe().items()] == list(SECTIONS)
     assert all(section.about for section in SECTIONS.values())
+
+
+def test_a_key_with_two_values_is_refused() -> None:
+    twice = {"optimizer": {"lr": 0.1}, "optimizer.lr": 0.2}
+    for make in (Recipe.of, Recipe().replace):
+        with pytest.raises(
+            RecipeError, match=r"lr: specified twice, as 0\.1 in 'optimizer' and as 0\.2 in 'optimizer\.lr'"
+        ):
+            make(twice)
+    with pytest.raises(RecipeError, match="name: specified twice"):
+        Recipe.of({"optimizer": "sgd", "optimizer.name": "adam"})
+    assert Recipe.of({"optimizer": {"lr": 0.1}, "optimizer.lr": 0.1}).get("optimizer.lr") == 0.1
+    assert Recipe.of({"model": {"hidden": [8]}, "model.hidden": (8,)}).get("model.hidden") == (8,)
+
+
+def test_calls_that_differ_from_the_signature() -> None:
+    positional: Any = Recipe
+    with pytest.raises(TypeError, match=r"Recipe\.of\(\{'optimizer': \{'lr': 0\.1\}\}\)"):
+        positional({"optimizer": {"lr": 0.1}})
+    with pytest.raises(TypeError, match="no section 'optimiser'; did you mean 'optimizer'"):
+        positional(optimiser={"lr": 0.1})
+    assert Recipe().replace(optimizer={"lr": 0.1}) == Recipe(optimizer={"lr": 0.1})
+    with pytest.raises(TypeError, match="no section 'lr'"):
+        Recipe().replace(lr=0.1)
+    with pytest.raises(TypeError, match="replace expects a mapping"):
+        Recipe().replace(positional())

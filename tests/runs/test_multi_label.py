@@ -197,7 +197,7 @@ class TestMany:
             assert one.history[-1]["validation"] == pytest.approx(other.history[-1]["validation"], rel=1e-3)
 
     def test_an_ensemble_averages_probabilities(self) -> None:
-        section = {"model": {"hidden": [8], "ensemble": 2}, "stop": {"max_epochs": 2}}
+        section = {"model": {"hidden": [8], "ensemble": 2, "calibration": "none"}, "stop": {"max_epochs": 2}}
         run = descend.train((X, Y), QUICK | section)
         inputs = run.preprocess(run.schema.matrix(X))
         with torch.inference_mode():

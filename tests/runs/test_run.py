@@ -299,12 +299,12 @@ class TestNewer:
         assert "was written by a newer version of descend" in refused(folder)
 
     def test_recipe(self, folder):
-        text = (folder / "recipe.toml").read_text().replace('name = "adamw"', 'name = "muon"')
+        text = (folder / "recipe.toml").read_text().replace('name = "adamw"', 'name = "newest"')
         (folder / "recipe.toml").write_text(text + "\n[pack]\nmembers = 4\n")
         reseal(folder)
         with pytest.raises(UserError) as caught:
             descend.load(folder)
-        assert f"{folder / 'recipe.toml'}: [optimizer] name: no such optimizer 'muon'" in str(caught.value)
+        assert f"{folder / 'recipe.toml'}: [optimizer] name: no such optimizer 'newest'" in str(caught.value)
         assert "[pack]: no such section" in str(caught.value)
 
 

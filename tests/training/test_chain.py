@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from descend.losses import LOSSES, BinaryCrossEntropy, CrossEntropy, Huber, MeanSquaredError
-from descend.nn import TextEmbedding, mlp
+from descend.nn import LinearEmbedding, NumberEmbedding, ParametricActivation, Scaling, TextEmbedding, mlp
 from descend.training.chain import RULES, Chain, loss_and_derivative
 
 LAYERS = {
@@ -28,6 +28,9 @@ LAYERS = {
     nn.Linear: lambda: nn.Linear(6, 6),
     nn.Flatten: nn.Flatten,
     TextEmbedding: lambda: TextEmbedding(2, lengths=(3, 1), buckets=(2, 1), dimension=2),
+    Scaling: lambda: Scaling(6),
+    ParametricActivation: lambda: ParametricActivation(nn.SELU(), 6),
+    NumberEmbedding: lambda: NumberEmbedding(LinearEmbedding(2, dimension=1), positions=(0, 3), width=6),
 }
 
 

@@ -31,8 +31,12 @@ EXAMPLES = (
 )
 
 SHAPES = {
+    ("data", "categories"): "a category → its inputs",
+    ("data", "target_scale"): "targets (n,) → learned targets (n,)",
     ("model", "activation"): "(n, ...) → (n, ...), elementwise",
     ("model", "norm"): "(n, C) → (n, C), images (n, C, H, W) → (n, C, H, W)",
+    ("model", "calibration"): "logits (n, K) → logits (n, K)",
+    ("model", "number_embedding"): "(n, d) → (n, d, e), for the d numbers of a row",
     ("init", "name"): "fills a weight (d_out, d_in), or (d_out, d_in, height, width), in place",
     (
         "optimizer",

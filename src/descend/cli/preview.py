@@ -20,7 +20,16 @@ MANY = 16
 """The number of data columns that are listed individually; more are summarised by kind."""
 
 DETAILS = frozenset(
-    {"target_scale", "task", "output", "output_gain", "image_size", "monitor", "min_improvement"}
+    {
+        "target_scale",
+        "task",
+        "output",
+        "output_gain",
+        "image_size",
+        "monitor",
+        "min_improvement",
+        "ensemble_selection",
+    }
 )
 """Keys that the summary of the recipe leaves out."""
 
@@ -118,6 +127,8 @@ def chosen(planned: Plan) -> str:
 
 
 def _value(value: object) -> str:
+    if isinstance(value, tuple) and value and all(isinstance(item, Mapping) for item in value):
+        return f"{len(value)} different networks"
     if isinstance(value, list | tuple):
         return TIMES.join(str(item) for item in value) if value else "none"
     if isinstance(value, float):

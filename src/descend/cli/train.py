@@ -48,6 +48,15 @@ def train(
     target: Target = None,
     recipe: RecipeFile = None,
     assignments: Assignments = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="quick, one network, or good, an ensemble of different networks for tables at about six times the time; "
+            "the same as --set model.preset=NAME.  [default: quick]",
+            show_default=False,
+        ),
+    ] = None,
     seed: Seed = None,
     out: Annotated[
         Path | None,
@@ -110,7 +119,7 @@ def train(
 
             planned = plan_run(
                 data,
-                requested_recipe(recipe, assignments or [], allow_imports),
+                requested_recipe(recipe, _with_preset(assignments or [], preset), allow_imports),
                 out,
                 resume=resume,
                 target=target,
@@ -137,6 +146,10 @@ def train(
         if quiet and not as_json:
             people().print(str(run.path), soft_wrap=True)
         answer(answer_of(run, report))
+
+
+def _with_preset(assignments: list[str], preset: str | None) -> list[str]:
+    return assignments if preset is None else [f"model.preset={preset}", *assignments]
 
 
 def requested_recipe(file: Path | None, assignments: Sequence[str], allow_imports: bool) -> Recipe:
@@ -169,8 +182,8 @@ def _is_complete(folder: Path) -> bool:
 def _trained(planned: Plan, folder: Path, resume: bool, tensorboard: bool, show: Console) -> Run:
     """Train with a progress bar, which is removed afterwards in any case."""
     from descend.api import execute
-    from descend.many.restarts import networks_per_run
     from descend.metrics import main_metric
+    from descend.recipe.members import networks_per_run
     from descend.runs.folder import CHECKPOINTS
     from descend.training.checkpoint import LAST_FILE
     from descend.training.loop import Observer

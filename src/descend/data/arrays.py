@@ -56,6 +56,7 @@ def from_arrays(inputs: Any, targets: Any, *, name: str = "data", reference: str
     """
     listed_labels = None if targets is None else labels_of_rows(targets, known=label_lists)
     label_column = ""
+    labels: Array | None
     if listed_labels is not None:
         labels, names, label_column = listed_labels
     else:

@@ -13,6 +13,7 @@ __all__ = ["NUMBERS", "STRICT", "USED", "Column", "ColumnKind"]
 
 ColumnKind = Literal["numeric", "boolean", "categorical", "date", "time", "duration", "text", "constant",
                      "empty", "identifier", "ignored"]  # fmt: skip
+Encoding = Literal["block", "target", "both", "ordinal"]
 USED = ("numeric", "boolean", "categorical", "date", "time", "duration", "text")
 NUMBERS = ("numeric", "date", "time", "duration")
 """Kinds of columns whose values are numbers: as they are, days since 1970-01-01, fractions of a day, and days."""
@@ -37,12 +38,16 @@ class Column:
         indicator: whether a 0/1 input indicates a missing value (if some training row lacks the value).
         fill: the replacement for a missing number: the median of the training rows.
         mean, scale: a number x enters the network as (x - mean) / scale.
+        quantiles: the quantiles of this ratio by which it is mapped to a normal number; empty for none.
         low, high: the smallest and largest number in all rows.
         unit: the unit of numbers that are written with one: a currency or ``%``.
         form, zone: how dates are read, see :func:`descend.data.dates.parse_instants`.
         parts: the inputs made of a date or a time, ``number`` and cyclic ones (:mod:`descend.data.date_parts`); without
             any, the number is the only input.
         text: how a text column is hashed, once it is fitted.
+        effects: the inputs of each category with an input, if the column is encoded as a table: its mean target or rank,
+            see :mod:`descend.data.category_encoding`. A missing or unseen category is 0 in each.
+        encoding: how categories are encoded: ``block``, one input each; ``target``, ``both`` or ``ordinal``.
     """
 
     name: str
@@ -64,6 +69,9 @@ class Column:
     parts: tuple[str, ...] = ()
     ordered: bool = False
     text: NGrams | None = None
+    effects: tuple[tuple[float, ...], ...] = ()
+    encoding: Encoding = "block"
+    quantiles: tuple[float, ...] = ()
 
     __pydantic_config__: ClassVar[dict[str, object]] = STRICT
 
@@ -87,12 +95,35 @@ class Column:
         if not self.used:
             return ()
         sign = ">=" if self.ordered else "="
-        own = [f"{self.name}{sign}{one}" for one in self.coded] if self.kind == "categorical" else [self.name]
+        own = (
+            [f"{self.name}{sign}{one}" for one in self.blocks] if self.kind == "categorical" else [self.name]
+        )
+        own += self.effect_names
         if self.parts and not self.has_number:
             own = []
         if self.text is not None:
             own = [*self.cell_names]
         return (*own, *self.cyclic_inputs, *([f"{self.name} is missing"] if self.indicator else []))
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """The categories with an input of their own, which is 1 for them."""
+        return self.coded if self.encoding in ("block", "both") else ()
+
+    @property
+    def effect_names(self) -> tuple[str, ...]:
+        """Names of the inputs from the table of effects.
+
+        >>> Column("city", "categorical", ("Oslo", "Rome"), effects=((-1.0,), (1.0,)), encoding="target").inputs
+        ('city: mean target',)
+        """
+        if not self.effects or self.kind != "categorical":
+            return ()
+        if self.encoding == "ordinal":
+            return (f"{self.name}: rank",)
+        count = len(self.effects[0])
+        numbers = [""] if count == 1 else [f" {number}" for number in range(1, count + 1)]
+        return tuple(f"{self.name}: mean target{number}" for number in numbers)
 
     @property
     def cell_names(self) -> tuple[str, ...]:

@@ -35,8 +35,35 @@ def checked_kind(name: str, choice: ColumnChoice | None) -> str | None:
             else f"the keys {listed(choice)}"
         )
         raise DataError(f"data.columns.{name}: expected a table with the kind of the column, got {found}")
-    if kind not in DATE_KINDS and len(choice) > 1:
+    if kind == "categorical":
+        _check_categorical(name, choice)
+    elif kind not in DATE_KINDS and len(choice) > 1:
         raise DataError(
             f"data.columns.{name}: the kind {kind!r} has no settings, got {listed(set(choice) - {'kind'})}"
         )
     return str(kind)
+
+
+_ENCODINGS = ("onehot", "target", "both")
+_OF_ORDERED = ("thermometer", "ordinal", *_ENCODINGS)
+
+
+def _check_categorical(name: str, choice: Mapping[str, object]) -> None:
+    where = f"data.columns.{name}"
+    unknown = [key for key in choice if key not in ("kind", "encoding", "order")]
+    if unknown:
+        raise DataError(
+            f"{where}: the kind 'categorical' has the settings 'encoding' and 'order', got {listed(unknown)}; "
+            f"{did_you_mean(unknown[0], ('encoding', 'order'))}"
+        )
+    encoding = choice.get("encoding")
+    if encoding is not None and encoding not in _OF_ORDERED:
+        raise DataError(
+            f"{where}: expected an encoding, one of {listed(_OF_ORDERED)}, got {encoding!r}; "
+            f"{did_you_mean(str(encoding), _OF_ORDERED)}"
+        )
+    order = choice.get("order")
+    if order is not None and not isinstance(order, list | tuple):
+        raise DataError(
+            f"{where}: expected the order as a list of the categories, the lowest first, got {order!r}"
+        )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
+from descend.data.category_encoding import LARGEST, encoding_of
 from descend.data.category_forms import aliases, key
 from descend.data.column import NUMBERS
 from descend.data.columns import Column, refuse, refuse_extreme
@@ -267,10 +268,11 @@ def _with_categories(column: Column, values: pl.Series, seen: pl.Series, setting
         )
     if column.ordered:
         return column
-    if len(names) <= settings.max_categories:
-        others = _outside(names, values)[: settings.max_categories - len(names)]
+    most = LARGEST if encoding_of(column, settings) == "target" else settings.max_categories
+    if len(names) <= most:
+        others = _outside(names, values)[: most - len(names)]
         return dataclasses.replace(column, categories=(*sorted(names), *others), unseen=len(others))
-    kept = names[: settings.max_categories - 1]
+    kept = names[: most - 1]
     note = f"{len(names)} categories: the {len(kept)} most frequent are kept, the others pooled as {OTHER!r}"
     own = [*sorted(kept), OTHER if OTHER not in kept else f"{OTHER} (pooled)"]
     return dataclasses.replace(column, categories=tuple(own), pooled=True, note=note)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from descend.data.category_encoding import Folds, fit_effects
 from descend.data.column import NUMBERS
 from descend.data.columns import Column, infer, refuse_extreme
 from descend.data.date_parts import phases
@@ -18,7 +19,8 @@ from descend.data.date_reading import NUMBER
 from descend.data.decorrelation import LARGEST_SIDE, ROTATIONS, STANDARDIZE, Rotation
 from descend.data.encoding import StoredColumns, encode, fit_categories
 from descend.data.messages import raise_all
-from descend.data.scaling import ELEMENTWISE, SCALES, Scale
+from descend.data.quantiles import QUANTILES, quantiles_of
+from descend.data.scaling import ELEMENTWISE, OF_TABLES, SCALES, Scale
 from descend.data.schema import Schema
 from descend.data.settings import DataSettings
 from descend.data.source import Array, Source
@@ -38,11 +40,28 @@ Rows = Callable[[int, int], Tensor]
 
 
 def fit_inputs(
-    schema: Schema, source: Source, settings: DataSettings, train: Array, weights: Array | None
-) -> tuple[Schema, Rows | None]:
-    """Fit the inputs, and return the completed schema and the raw rows as the preprocessing module takes them.
+    schema: Schema,
+    source: Source,
+    settings: DataSettings,
+    train: Array,
+    weights: Array | None,
+    targets: Tensor,
+    groups: Array | None = None,
+) -> tuple[Schema, Rows | None, Folds | None]:
+    """Fit the inputs.
 
-    The rows are None for a torch ``Dataset``, whose items are loaded later.
+    Args:
+        schema: the schema with everything but the inputs.
+        source: the raw data.
+        settings: the settings of the data.
+        train: numbers of the training rows.
+        weights: a weight for each row of the source, or None.
+        targets: encoded targets of all rows, for encodings that depend on them.
+        groups: the group of each row of the source, or None.
+
+    Returns:
+        The completed schema; the raw rows as the preprocessing module takes them, None for a torch ``Dataset``, whose
+        items are loaded later; and how training rows are encoded out of fold, None if they are encoded as all others.
 
     Raises:
         DataError: no column varies, numbers are too large, or all weights are 0.
@@ -51,9 +70,13 @@ def fit_inputs(
     scale = _ScaleChoice.of(settings)
     own = row_weights(weights, train)
     if source.kind == "table":
-        return _fit_table(schema, source, settings, train, scale, own)
+        of_train = None if groups is None else groups[train]
+        return _fit_table(schema, source, settings, train, scale, own, targets, of_train)
+    if scale.name in OF_TABLES and source.kind != "dataset":
+        message = f"'{scale.name}' scales the columns of a table, and these data are of kind '{source.kind}'"
+        raise RecipeError([Problem("data", "scale", message, "use 'standard'")])
     if source.kind == "dataset":
-        return _fit_dataset(schema, source, scale)
+        return (*_fit_dataset(schema, source, scale), None)
     assert source.inputs is not None
     inputs = np.ascontiguousarray(source.inputs)
     schema = dataclasses.replace(schema, input_shape=inputs.shape[1:])
@@ -73,7 +96,7 @@ def fit_inputs(
         scaled /= divisor.reshape(per_channel).astype(np.float32)
         rotation = scale.rotation(scaled.reshape(len(train), -1), own)
         schema = dataclasses.replace(schema, rotation=rotation)
-    return schema, lambda start, stop: torch.from_numpy(inputs[start:stop])
+    return schema, lambda start, stop: torch.from_numpy(inputs[start:stop]), None
 
 
 @dataclass(frozen=True)
@@ -94,7 +117,7 @@ class _ScaleChoice:
             hint = did_you_mean(name, SCALES)
             raise RecipeError([Problem("data", "scale", f"unknown scale {name!r}", hint=hint)])
         if name in ELEMENTWISE:
-            return cls(name, ELEMENTWISE[name])
+            return cls(name, ELEMENTWISE[name], options=options)
         if settings.stream:
             message = f"'{name}' needs all inputs of all rows in memory, which data.stream avoids"
             raise RecipeError([Problem("data", "scale", message, f"one of: {', '.join(ELEMENTWISE)}")])
@@ -160,7 +183,9 @@ def _fit_table(
     train: Array,
     scale: _ScaleChoice,
     weights: Array | None,
-) -> tuple[Schema, Rows]:
+    targets: Tensor,
+    groups: Array | None,
+) -> tuple[Schema, Rows, Folds | None]:
     table = source.frame if source.stored is None else source.stored
     assert table is not None
     parsed: pl.DataFrame | StoredColumns
@@ -172,13 +197,27 @@ def _fit_table(
     columns = fit_texts(columns, parsed, train, settings)
     kept = table.columns if source.grid is not None else settings.columns
     columns = _fit_numbers(columns, parsed, train, scale.elementwise, weights, kept=kept)
+    if scale.name == "quantile":
+        columns = _fit_quantiles(
+            columns, parsed, train, weights, int(scale.options.get("quantiles", QUANTILES))
+        )
     columns = _fit_parts(columns, parsed, train, settings)
     _refuse_extremes(columns, parsed)
+    columns, folds = fit_effects(
+        columns,
+        lambda column: encode(parsed[column.name].to_frame(), [column])[:, 0],
+        train,
+        len(targets),
+        settings,
+        indicators(schema, targets[torch.from_numpy(train)]),
+        weights,
+        groups,
+    )
     rotation = None if scale.rotate is None else _rotation(columns, parsed, train, scale, weights)
     width = sum(len(column.inputs) for column in columns)
     shape = source.grid if source.grid and int(np.prod(source.grid)) == width else (width,)
     schema = dataclasses.replace(schema, columns=tuple(columns), input_shape=shape, rotation=rotation)
-    return schema, lambda start, stop: torch.from_numpy(encode(parsed[start:stop], columns))
+    return schema, lambda start, stop: torch.from_numpy(encode(parsed[start:stop], columns)), folds
 
 
 def _rotation(
@@ -266,6 +305,30 @@ def _fit_numbers(
     return list(fitted.values())
 
 
+def _fit_quantiles(
+    columns: Sequence[Column],
+    parsed: pl.DataFrame | StoredColumns,
+    train: Array,
+    weights: Array | None,
+    count: int,
+) -> list[Column]:
+    """Fit the quantiles of each column on the training rows in which it is not missing."""
+    fitted = []
+    for column in columns:
+        if column.has_number:
+            values = parsed[column.name].to_numpy()[train]
+            known = ~np.isnan(values)
+            scaled = (values[known] - column.mean) / column.scale
+            shares = np.linspace(0.0, 1.0, max(2, min(count, len(scaled))))
+            own = quantiles_of(scaled[:, None], shares, None if weights is None else weights[known])[:, 0]
+            varies = own[0] < own[-1]
+            # Interpolation may round quantiles to decreasing ones.
+            own = np.maximum.accumulate(own)
+            column = dataclasses.replace(column, quantiles=tuple(own.tolist()) if varies else ())
+        fitted.append(column)
+    return fitted
+
+
 def _fit_parts(
     columns: Sequence[Column], parsed: pl.DataFrame | StoredColumns, train: Array, settings: DataSettings
 ) -> list[Column]:
@@ -302,6 +365,18 @@ def _median(values: Array, weights: Array | None) -> float:
     low = values[order[np.searchsorted(share, half, side="left")]]
     high = values[order[min(np.searchsorted(share, half, side="right"), len(values) - 1)]]
     return float((low + high) / 2)
+
+
+def indicators(schema: Schema, targets: Tensor) -> Array:
+    """Return encoded targets as numbers (n, K): those of a regression, or an indicator of each class or label.
+
+    >>> iris = Schema("table", "multiclass", "", (1,), 3, ("y",), classes=("a", "b", "c"), label_dtype="<U1")
+    >>> indicators(iris, torch.tensor([2, 0])).tolist()
+    [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
+    """
+    if schema.task == "multiclass":
+        targets = torch.nn.functional.one_hot(targets, len(schema.classes))
+    return targets.reshape(len(targets), -1).double().numpy()
 
 
 def row_weights(weights: Array | None, rows: Array) -> Array | None:

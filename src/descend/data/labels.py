@@ -111,7 +111,10 @@ def _lookup(classes: Sequence[Label]) -> Callable[[object], int]:
     by_string |= {str(label): code for code, label in enumerate(classes)}
     forms = {form: by_string[label] for form, label in aliases(list(by_string)).items()}
     by_number: dict[tuple[decimal.Decimal, bool], list[int]] = {}
+    by_single: dict[float, list[int]] = {}
     for code, label in enumerate(classes):
+        if isinstance(label, float):
+            by_single.setdefault(_single(label), []).append(code)
         number = _number(label)
         if number is not None:
             by_number.setdefault((number, isinstance(label, str)), []).append(code)
@@ -129,9 +132,16 @@ def _lookup(classes: Sequence[Label]) -> Callable[[object], int]:
         same = by_number.get((number, False), [])
         if not isinstance(value, str):
             same = same + by_number.get((number, True), [])
+        if len(same) != 1 and isinstance(value, float) and value == value:
+            same = by_single.get(_single(value), [])  # one of the two was stored in single precision
         return same[0] if len(same) == 1 else -1
 
     return find
+
+
+def _single(label: float) -> float:
+    with np.errstate(over="ignore"):
+        return float(np.float32(label))
 
 
 def _number(label: object) -> decimal.Decimal | None:

@@ -10,7 +10,7 @@ Parquet and Feather files.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,14 +31,18 @@ def order_of(series: pl.Series, declared: object) -> tuple[str, ...] | None:
 
     Args:
         series: the raw column.
-        declared: what ``data.columns`` declares for it: a list of categories, the name of a kind, or None. A kind other
-            than ``categorical`` overrides the order of the type.
+        declared: what ``data.columns`` declares for it: a list of categories, the name of a kind, a table with a kind and
+            an ``order``, or None. A kind other than ``categorical`` overrides the order of the type.
 
     Raises:
         DataError: the declared list has fewer than two categories, or one occurs twice.
     """
     import polars as pl
 
+    if isinstance(declared, Mapping):
+        if declared.get("encoding") == "onehot" and "order" not in declared:
+            return None
+        declared = declared.get("order", declared.get("kind"))
     if isinstance(declared, list | tuple):
         order = tuple(str(one).strip() for one in declared)
         twice = [one for one in dict.fromkeys(order) if order.count(one) > 1]

@@ -152,11 +152,10 @@ class _Known:
 def _hashes(rows: Array) -> Array:
     """Return a hash of the bits of each row, uint64 (n,)."""
     words = np.ascontiguousarray(rows + np.float32(0)).view(np.uint32)  # -0.0 becomes 0.0
-    factors = np.random.default_rng(0).integers(2**63, size=words.shape[1], dtype=np.uint64) * np.uint64(
-        2
-    ) + np.uint64(1)
+    random = np.random.default_rng(0).integers(2**63, size=words.shape[1], dtype=np.uint64)
+    factors: Array = np.bitwise_or(random << np.uint64(1), np.uint64(1))
     hashes = np.zeros(len(words), dtype=np.uint64)
-    for word, factor in zip(list(words.T), list(factors), strict=True):
+    for word, factor in zip(words.T, factors, strict=True):
         mixed = (hashes ^ word) * factor
         hashes = mixed ^ (mixed >> np.uint64(32))
     return hashes

@@ -67,6 +67,8 @@ def series_of(name: str, values: Iterable[Any]) -> pl.Series:
         return lists
     kinds = {_family(value) for value in clean if value is not None}
     if None in kinds:
+        if any(hasattr(value, "as_py") for value in clean):  # scalars of Arrow
+            return series_of(name, [getattr(value, "as_py", lambda value=value: value)() for value in clean])
         row, odd = next((i, v) for i, v in enumerate(clean) if v is not None and _family(v) is None)
         raise DataError(
             f"column {name!r}: expected a number, string, boolean or date in each row, "

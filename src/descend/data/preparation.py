@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,23 +16,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from descend.data.category_encoding import Folds
 from descend.data.columns import Column
-from descend.data.fitting import Rows, fit_inputs, row_weights
+from descend.data.constant_targets import refuse_constant_classes, refuse_constant_numbers
+from descend.data.fitting import Rows, fit_inputs
 from descend.data.label_lists import separator_hint
 from descend.data.label_notes import label_notes
 from descend.data.labels import classes_of, codes_of
 from descend.data.messages import listed, rows_hold
 from descend.data.part_weights import check_part_weights
 from descend.data.preprocessing import Preprocess
+from descend.data.quantiles import ROBUST_CLIP
 from descend.data.rare_classes import rare_class_notes
 from descend.data.row_numbers import naming
-from descend.data.scaling import UNIT, standard
+from descend.data.scaling import UNIT
 from descend.data.schema import Schema
-from descend.data.settings import DataSettings, Decimal, TargetScale
+from descend.data.settings import DataSettings, Decimal
 from descend.data.source import PARTS, Array, Source
 from descend.data.spellings import spelling_note
 from descend.data.split import Split, group_names, split
 from descend.data.streaming import mapped
+from descend.data.target_scale import with_target_scale
 from descend.data.task import Task, check_targets, infer_task, target_numbers
 from descend.data.text_cells import table_decimal
 from descend.data.torch_datasets import EncodedItems
@@ -135,6 +139,11 @@ def _prepared(source: Source, settings: DataSettings, seed: int) -> Prepared:
         len(source), codes, task=task, validation=settings.validation, test=settings.test,
         given=source.split, seed=seed, groups=groups,
     )  # fmt: skip
+    if codes is not None and source.classes is None:
+        refuse_constant_classes(codes, parts.train, classes)
+    elif not classes:
+        numbers = target_numbers(targets, decimal).reshape(len(targets), -1)
+        refuse_constant_numbers(numbers, parts.train, source.target_names)
     absent = () if codes is None else _absent_classes(codes, parts, classes)
     rare = () if codes is None else rare_class_notes(codes, parts, classes)
     columns = targets.shape[1] if targets.ndim == 2 else 1
@@ -145,18 +154,17 @@ def _prepared(source: Source, settings: DataSettings, seed: int) -> Prepared:
         separator=settings.separator, encoding=settings.encoding, white=source.white, decimal=decimal,
         classes=classes, label_dtype=dtype,
         scale=settings.scale_name,
-        clip=settings.clip if settings.clip != "none" and settings.scale_name in UNIT else None,
+        clip=_bound(settings),
         reference=source.reference, name=source.name,
         rows={part: len(getattr(parts, part)) for part in PARTS}, label_column=source.label_column,
         label_separator=settings.label_separator,
     )  # fmt: skip
-    if not classes:
-        schema = _with_target_scale(schema, targets, parts.train, weights, settings.target_scale)
-    schema, raw = fit_inputs(schema, source, settings, parts.train, weights)
+    schema = with_target_scale(schema, targets, parts.train, weights, settings.target_scale)
+    encoded_targets = schema.encode_targets(targets)
+    schema, raw, folds = fit_inputs(schema, source, settings, parts.train, weights, encoded_targets, groups)
     schema = dataclasses.replace(schema, fingerprint=source.fingerprint())
     preprocess = Preprocess(schema)
-    inputs = _encoded(preprocess, schema, raw, parts, stored=settings.stream)
-    encoded_targets = schema.encode_targets(targets)
+    inputs = _encoded(preprocess, schema, raw, parts, folds, stored=settings.stream)
     if several:
         absent = label_notes(schema, encoded_targets.numpy(), parts.train, declared=settings.task != "auto")
         if settings.class_weights != "none":
@@ -231,6 +239,14 @@ def _named_targets(source: Source) -> tuple[str, ...]:
     return (source.label_column,) if source.label_column else source.target_names
 
 
+def _bound(settings: DataSettings) -> float | None:
+    """Return the smooth bound of scaled numbers, or None."""
+    if settings.scale_name == "robust":
+        chosen = settings.scale if isinstance(settings.scale, Mapping) else {}
+        return float(chosen.get("clip", ROBUST_CLIP))
+    return settings.clip if settings.clip != "none" and settings.scale_name in UNIT else None
+
+
 def _part(schema: Schema, source: Source, inputs: Tensor | None, targets: Tensor,
           weights: Array | None, rows: Array) -> Part:  # fmt: skip
     dataset = None if source.dataset is None else EncodedItems(source.dataset, schema, weights)
@@ -302,24 +318,18 @@ def _absent_classes(codes: Array, parts: Split, classes: Sequence[object]) -> tu
     return (f"no training row has the class {shown}: it cannot be learned",) if len(absent) else ()
 
 
-def _with_target_scale(
-    schema: Schema, targets: Array, train: Array, weights: Array | None, choice: TargetScale
-) -> Schema:
-    numbers = target_numbers(targets, schema.decimal).reshape(len(targets), -1)[train]
-    mean, scale = standard(numbers, row_weights(weights, train))
-    if choice == "none":
-        average, count = tuple(mean.tolist()), len(mean)
-        return dataclasses.replace(
-            schema, target_mean=(0.0,) * count, target_scale=(1.0,) * count, target_average=average
-        )
-    return dataclasses.replace(schema, target_mean=tuple(mean.tolist()), target_scale=tuple(scale.tolist()))
-
-
 def _encoded(
-    preprocess: Preprocess, schema: Schema, raw: Rows | None, parts: Split, *, stored: bool
+    preprocess: Preprocess,
+    schema: Schema,
+    raw: Rows | None,
+    parts: Split,
+    folds: Folds | None,
+    *,
+    stored: bool,
 ) -> dict[str, Tensor]:
     """Encode the rows of each part block by block, so that a table needs no second copy in memory.
 
+    Training rows are encoded out of fold if there are ``folds``.
     If ``stored``, the encoded rows are written to disk and mapped into memory.
     """
     if raw is None:
@@ -332,14 +342,23 @@ def _encoded(
     }
     total = sum(map(len, rows_of.values()))
     block = max(1, min(_BLOCK, 2**24 // int(np.prod(schema.input_shape))))
+    of_row = np.empty(0) if folds is None else folds.of_row
+    own_modules = [
+        Preprocess(dataclasses.replace(schema, columns=columns))
+        for columns in (() if folds is None else folds.columns)
+    ]
     with torch.no_grad():
         for start in range(0, total, block):
-            encoded = preprocess(raw(start, start + block))
+            rows = raw(start, start + block)
+            encoded = preprocess(rows)
+            for fold, module in enumerate(own_modules):
+                own = torch.from_numpy(np.flatnonzero(of_row[start : start + block] == fold))
+                encoded[own] = module(rows[own])
             if not torch.isfinite(encoded).all():
                 raise _not_finite(encoded, preprocess, start)
-            for part, rows in rows_of.items():
-                first, last = np.searchsorted(rows, (start, start + block))
-                tensors[part][first:last] = encoded[torch.from_numpy(rows[first:last] - start)]
+            for part, numbers in rows_of.items():
+                first, last = np.searchsorted(numbers, (start, start + block))
+                tensors[part][first:last] = encoded[torch.from_numpy(numbers[first:last] - start)]
     return tensors
 
 

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from descend.data.columns import Column
 from descend.data.date_parts import cyclic_inputs
 from descend.data.decorrelation import Rotation
+from descend.data.quantiles import NormalMap
 from descend.data.schema import Form, Schema
+from descend.data.target_units import TargetInverse
 
 __all__ = ["Postprocess", "Preprocess"]
 
@@ -20,20 +22,23 @@ class Preprocess(nn.Module):
     """Encode raw rows as network inputs; built from a schema alone.
 
     **Tables**, float64 (n, C) to float32 (n, d). Missing numbers are replaced by the column's fill value. Numbers are
-    scaled, v = (x - mean) / scale, rotated if the schema has a rotation, and compressed,
+    scaled, v = (x - mean) / scale, mapped to normal numbers where a column has quantiles
+    (:class:`descend.data.quantiles.NormalMap`), rotated if the schema has a rotation, and compressed,
     v / sqrt(1 + (v / clip)^2). Booleans become -1 and 1 (0 if missing), a category becomes a one-hot block, an ordered one a
-    thermometer block (:mod:`descend.data.ordered`), all zeros if missing or unseen, and 0/1 indicators of missing values
-    follow. Numbers are centred in float64, so that a large offset costs no precision. A part of a date or time becomes
+    thermometer block (:mod:`descend.data.ordered`), all zeros if missing or unseen. Mean targets and ranks of categories
+    are looked up (:mod:`descend.data.category_encoding`), 0 if missing or unseen. 0/1 indicators of missing values follow.
+    Numbers are centred in float64, so that a large offset costs no precision. A part of a date or time becomes
     sine and cosine of its phase (:mod:`descend.data.date_parts`), not scaled; both are 0 if the date is missing. The indices
     of a text's n-grams are unchanged (0 if the text is missing); the network's first layer,
     :class:`descend.nn.TextEmbedding`, looks them up. The order of the inputs is numbers and booleans, parts of dates,
-    categories, indicators, texts; see ``names``. A rotation applies to the numbers only.
+    categories, looked-up inputs, indicators, texts; see ``names``. A rotation applies to the numbers only.
 
     **Images**, uint8 (n, channels, height, width), and **tensors**, float32 (n, ...): (x - shift) / spread
     in float32, with one pair for each channel of images, and for each entry or channel of tensors; then the
     rotation of all entries of a row, in float64, so that the result hardly depends on the other rows of the batch.
 
-    ``numbers`` tells which of a table's inputs are numbers, and ``columns`` the used column of each input.
+    ``numbers`` tells which of a table's inputs are numbers, ``columns`` the used column of each input, and ``indicators`` the
+    input that is 1 where a column is missing, by the column.
 
     All operations can be exported by ``torch.export`` and to ONNX with any number of rows, and process each row
     independently.
@@ -52,6 +57,7 @@ class Preprocess(nn.Module):
         self.names: tuple[str, ...] = ()
         self.numbers: tuple[bool, ...] = ()
         self.columns: tuple[int, ...] = ()
+        self.indicators: dict[int, int] = {}
         self.rows: nn.Module
         if schema.kind == "table":
             self.rows = _TableRows(schema.used, schema.clip, schema.input_shape, schema.rotation)
@@ -59,6 +65,7 @@ class Preprocess(nn.Module):
                 self.rows.name_components()
             self.names = self.rows.names
             self.columns = self.rows.owners
+            self.indicators = self.rows.indicators
             self.numbers = tuple(at in self.rows.rotatable for at in range(len(self.names)))
         else:
             self.rows = _ArrayRows(schema)
@@ -74,7 +81,9 @@ class _TableRows(nn.Module):
 
     The buffers are exported by their names: indices of the ``numeric`` columns, of the column of each ``cyclic`` input,
     of the ``source`` column and ``code`` of each one-hot input (``steps`` is 1 for those of ordered columns), and of the
-    columns with indicators (``gap``); ``fill``, ``mean``, ``scale`` and ``bound`` of the numbers; ``centre`` and matrix
+    columns with indicators (``gap``); ``looked``, the column of each input that is looked up in the list ``effect``, where
+    its numbers begin at ``start``, and the place after them, ``other``, of missing and unseen categories;
+    ``fill``, ``mean``, ``scale`` and ``bound`` of the numbers; ``centre`` and matrix
     (``turn``) of the rotation.
     """
 
@@ -88,6 +97,10 @@ class _TableRows(nn.Module):
     code: Tensor
     steps: Tensor
     gap: Tensor
+    looked: Tensor
+    start: Tensor
+    other: Tensor
+    effect: Tensor
     centre: Tensor
     turn: Tensor
 
@@ -111,8 +124,9 @@ class _TableRows(nn.Module):
             (at, code, column.inputs[code])
             for at, column in enumerate(columns)
             if column.kind == "categorical"
-            for code in range(len(column.coded))
+            for code in range(len(column.blocks))
         ]
+        effects = [(at, name) for at, column in enumerate(columns) for name in column.effect_names]
         self.ordered = any(column.ordered for column in columns)
         placed = [*enumerate(columns), *texts]
         indicators = [(at, column.inputs[-1]) for at, column in placed if column.indicator]
@@ -122,6 +136,7 @@ class _TableRows(nn.Module):
             *(column.name for _, column in numeric),
             *(name for _, name in cyclic),
             *(name for *_, name in onehot),
+            *(name for _, name in effects),
             *(name for _, name in indicators),
             *(name for _, name in cells),
         )  # fmt: skip
@@ -130,10 +145,13 @@ class _TableRows(nn.Module):
             *(at for at, _ in numeric),
             *(at for at, _ in cyclic),
             *(at for at, *_ in onehot),
+            *(at for at, _ in effects),
             *(at for at, _ in indicators),
             *(at for at, _ in cells),
         ]
         self.owners = tuple(number_of[at] for at in places)
+        first = len(numeric) + len(cyclic) + len(onehot) + len(effects)
+        self.indicators = {number_of[at]: first + place for place, (at, _) in enumerate(indicators)}
         self.shape = shape
         self.clipped = clip is not None
         limit = [float("inf") if clip is None or column.kind == "boolean" else clip for _, column in numeric]
@@ -153,10 +171,28 @@ class _TableRows(nn.Module):
         if self.ordered:
             steps = torch.tensor([float(columns[at].ordered) for at, *_ in onehot])
             self.register_buffer("steps", steps, persistent=False)
+        self.looked_up = bool(effects)
+        if self.looked_up:
+            # One list of numbers holds, for each input, those of the categories and a last one, 0, for all others.
+            tables = [
+                (*each, 0.0)
+                for column in columns
+                if column.effect_names
+                for each in zip(*column.effects, strict=True)
+            ]
+            sizes = [len(table) for table in tables]
+            indices |= {
+                "looked": [at for at, _ in effects],
+                "start": np.cumsum([0, *sizes])[:-1].tolist(),
+                "other": [size - 1 for size in sizes],
+            }
+            numbers["effect"] = [number for table in tables for number in table]
         for name, index in indices.items():
             self.register_buffer(name, torch.tensor(index, dtype=torch.int64), persistent=False)
         for name, values in numbers.items():
             self.register_buffer(name, torch.tensor(values, dtype=torch.float64), persistent=False)
+        quantiles = [column.quantiles for _, column in numeric]
+        self.normal = NormalMap(quantiles) if any(quantiles) else None
         self.rotatable = [at for at, (_, column) in enumerate(numeric) if column.kind != "boolean"]
         self.rotated = rotation is not None
         if rotation is not None:
@@ -180,6 +216,8 @@ class _TableRows(nn.Module):
             values = rows.index_select(1, self.numeric)
             values = torch.where(torch.isnan(values), self.fill, values)
             values = (values - self.mean) / self.scale
+            if self.normal is not None:
+                values = self.normal(values)
             if self.rotated:
                 values = (values - self.centre) @ self.turn
             if self.clipped:
@@ -193,6 +231,11 @@ class _TableRows(nn.Module):
             blocks.append((values == self.code).to(torch.float32))
             if self.ordered:
                 blocks[-1] = blocks[-1] + self.steps * (values > self.code).to(torch.float32)
+        if self.looked_up:
+            codes = rows.index_select(1, self.looked)
+            known = (codes >= 0.0) & (codes < self.other)  # not if the code is NaN
+            place = self.start + torch.where(known, codes, self.other).to(torch.int64)
+            blocks.append(self.effect[place].to(torch.float32))
         if len(self.gap):
             blocks.append(torch.isnan(rows.index_select(1, self.gap)).to(torch.float32))
         if self.text_start is not None:
@@ -275,6 +318,7 @@ class Postprocess(nn.Module):
         self.classes = len(schema.classes)
         self.task = schema.task
         self.form = form
+        self.inverse = TargetInverse(schema.target_transforms) if schema.target_transforms else None
         self.register_buffer("mean", torch.tensor(schema.target_mean, dtype=torch.float64), persistent=False)
         self.register_buffer(
             "scale", torch.tensor(schema.target_scale, dtype=torch.float64), persistent=False
@@ -283,7 +327,8 @@ class Postprocess(nn.Module):
     def forward(self, outputs: Tensor) -> Tensor:
         """Return probabilities, or numbers in the units of the targets, one row for each row of outputs."""
         if not self.classes:
-            return outputs.to(torch.float64) * self.scale + self.mean
+            numbers = outputs.to(torch.float64) * self.scale + self.mean
+            return numbers if self.inverse is None else self.inverse(numbers)
         if self.task == "multiclass":
             return torch.softmax(outputs, dim=1) if self.form == "logits" else outputs
         if self.task == "multi_label":

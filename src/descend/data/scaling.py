@@ -1,4 +1,4 @@
-"""Scales of each input: standard, center, minmax, none.
+"""Scales of each input: standard, center, minmax, robust, quantile, none.
 
 A scale is a function of the training rows (n, d) that returns a shift and a scale, both of shape (d,);
 an input x enters the network as (x - shift) / scale. To add a scale, write one function and one line in
@@ -14,10 +14,12 @@ import numpy as np
 
 from descend.cards import method
 from descend.data.decorrelation import ROTATIONS
+from descend.data.quantiles import quantile, robust
 from descend.data.source import Array
 
 __all__ = [
     "ELEMENTWISE",
+    "OF_TABLES",
     "SCALES",
     "UNIT",
     "Scale",
@@ -124,9 +126,18 @@ def none(rows: Array, weights: Array | None = None, /) -> tuple[Array, Array]:
     return np.zeros(rows.shape[1]), np.ones(rows.shape[1])
 
 
-ELEMENTWISE: dict[str, Scale] = {"standard": standard, "center": center, "minmax": minmax, "none": none}
+ELEMENTWISE: dict[str, Scale] = {
+    "standard": standard,
+    "center": center,
+    "minmax": minmax,
+    "robust": robust,
+    "quantile": quantile,
+    "none": none,
+}
 """Scales that treat each input independently."""
 SCALES: dict[str, Callable[..., tuple[Array, ...]]] = {**ELEMENTWISE, **ROTATIONS}
 """All scales by name."""
+OF_TABLES = frozenset({"robust", "quantile"})
+"""Scales of the columns of tables only."""
 UNIT = frozenset({"standard", "whiten", "zca"})
 """Scales with standard deviation 1, to which the smooth bound (``data.clip``) applies."""

@@ -24,6 +24,7 @@ from descend.data.row_numbers import naming
 from descend.data.schema_faults import fault_of
 from descend.data.settings import MISSING, Decimal, LabelSeparator, Separator
 from descend.data.source import Array, Kind, Source
+from descend.data.target_transform import TargetTransform
 from descend.data.task import Task, target_numbers
 from descend.errors import DataError, RunError
 from descend.installation import update_command
@@ -60,7 +61,9 @@ class Schema:
         classes: the class labels in the order of the network's outputs; for several labels, the two values of each, of
             which the second means that it holds.
         label_dtype: the NumPy dtype of the labels.
-        target_mean, target_scale: a target y is learned as (y - mean) / scale.
+        target_mean, target_scale: a target y is learned as (y - mean) / scale; with transforms, as (T(y) - mean) / scale.
+        target_transforms: the increasing function T of each target, see :mod:`descend.data.target_transform`; empty if
+            the scale is linear.
         target_average: the means of the training targets where these are learned in their own units; training starts
             from predictions near them.
         scale: name of the scale of the inputs.
@@ -95,6 +98,7 @@ class Schema:
     target_mean: tuple[float, ...] = ()
     target_scale: tuple[float, ...] = ()
     target_average: tuple[float, ...] = ()
+    target_transforms: tuple[TargetTransform, ...] = ()
     scale: str = "standard"
     clip: float | None = None
     shift: tuple[float, ...] = ()
@@ -239,6 +243,9 @@ class Schema:
             )
         if numbers.shape[1] != self.outputs:
             raise DataError(f"expected {self.outputs} targets per row, got {numbers.shape[1]}")
+        if self.target_transforms:
+            columns = zip(self.target_transforms, numbers.T, strict=True)
+            numbers = np.stack([transform(column) for transform, column in columns], axis=1)
         scaled = (numbers - np.array(self.target_mean)) / np.array(self.target_scale)
         return torch.from_numpy(scaled.astype(np.float32))
 
@@ -277,10 +284,28 @@ class Schema:
                 codes = values.argmax(dim=1).numpy()
             chosen: Array = self.labels[codes]
             return chosen
-        numbers: Array = values.reshape(-1, self.outputs).numpy() * np.array(self.target_scale) + np.array(
-            self.target_mean
-        )
+        numbers: Array = self.in_units(values.reshape(-1, self.outputs)).numpy()
         return numbers[:, 0] if self.task == "regression" else numbers
+
+    def in_units(self, values: torch.Tensor) -> torch.Tensor:
+        """Return learned targets of a regression (..., T) in the units of the targets, float64.
+
+        >>> import torch
+        >>> schema = Schema("tensor", "regression", "", (1,), 1, ("y",), target_mean=(10.0,), target_scale=(2.0,))
+        >>> schema.in_units(torch.tensor([[1.0]])).tolist()
+        [[12.0]]
+        """
+        import torch
+
+        from descend.data.target_units import TargetInverse
+
+        scale = torch.tensor(self.target_scale, dtype=torch.float64, device=values.device)
+        mean = torch.tensor(self.target_mean, dtype=torch.float64, device=values.device)
+        numbers = values.double() * scale + mean
+        if not self.target_transforms:
+            return numbers
+        result: torch.Tensor = TargetInverse(self.target_transforms).to(values.device)(numbers)
+        return result
 
     def table(self) -> list[dict[str, str]]:
         """Describe the columns, one dictionary each: name, kind, values, missing, note.

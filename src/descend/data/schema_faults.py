@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 from descend.data.labels import restore
@@ -30,8 +31,18 @@ def fault_of(schema: Any) -> str:
             return f"column {column.name!r}: only categories have an order"
         if column.used and (column.kind == "categorical") != bool(column.categories):
             return f"column {column.name!r}: categories and kind do not match"
+        if (
+            column.effects
+            and column.kind == "categorical"
+            and (len(column.effects) != len(column.coded) or len({len(each) for each in column.effects}) != 1)
+        ):
+            return f"column {column.name!r}: the effects do not match the categories"
+        if column.used and (column.encoding != "block") != bool(column.effects and column.effects[0]):
+            return f"column {column.name!r}: effects and encoding do not match"
         if (column.kind == "text") != (column.text is not None):
             return f"column {column.name!r}: text and kind do not match"
+        if column.quantiles and any(a > b for a, b in pairwise(column.quantiles)):
+            return f"column {column.name!r}: its quantiles decrease"
         if column.text is not None and column.text.fault():
             return f"column {column.name!r}: {column.text.fault()}"
     if len(schema.shift) != len(schema.spread) or any(spread <= 0 for spread in schema.spread):
@@ -64,4 +75,9 @@ def fault_of(schema: Any) -> str:
         return "target_mean and target_scale need one number per output"
     elif any(scale <= 0 for scale in schema.target_scale):
         return "target_scale must be positive"
+    elif len(schema.target_transforms) not in (0, schema.outputs):
+        return "target_transforms needs one transform per output"
+    faults = (transform.fault() for transform in schema.target_transforms)
+    if fault := next(filter(None, faults), ""):
+        return f"target_transforms: {fault}"
     return ""

@@ -22,7 +22,6 @@ __all__ = [
     "LabelSeparator",
     "Missing",
     "Separator",
-    "TargetScale",
     "TaskChoice",
     "missing_in",
 ]
@@ -35,7 +34,6 @@ Missing = Sequence[str] | Mapping[str, Sequence[str]]
 TaskChoice = Literal[
     "auto", "regression", "classification", "multi_regression", "binary", "multiclass", "multi_label"
 ]
-TargetScale = Literal["auto", "standard", "none"]
 Decimal = Literal["auto", "point", "comma"]
 Separator = Literal["auto", ",", ";", "\t", "|", ":", " "]
 LabelSeparator = Literal["none", ";", ",", "|", "/", ":", "+", "&", " ", "\t"]
@@ -68,15 +66,22 @@ class DataSettings:
             ``multi_label`` is for several targets with the same two values, such as 0 and 1, each of which may hold
             or not; ``auto`` chooses it for such targets, and ``multi_regression`` learns them as numbers.
         target_scale: how the targets of a regression are learned: ``standard``, minus the mean and divided by the
-            standard deviation of the training part, or ``none``, in their own units. ``auto`` is what the loss takes:
+            standard deviation of the training part; ``log``, their logarithms, standardised, of 1 + y if some are 0;
+            ``quantile``, their normal scores (:mod:`descend.data.target_transform`); or ``none``, in their own units.
+            ``auto`` is what the loss takes:
             counts for ``poisson`` and ``negative_binomial``, standardised targets for others. Predictions and metrics
             are in the units of the targets in any case.
         scale: how numeric inputs are scaled, with statistics of the training part: ``standard``, ``center``,
-            ``minmax``, ``pca``, ``whiten``, ``zca`` or ``none``; or a table with a name and settings.
+            ``minmax``, ``robust``, ``quantile``, ``pca``, ``whiten``, ``zca`` or ``none``; or a table with a name and
+            settings.
+        categories: how columns of categories are encoded: ``onehot``, one input for each category; ``target``, the mean
+            target of the category's rows, shrunk to the mean of all, with one input for each class of several; ``both``.
+            Training rows are encoded out of fold, see :mod:`descend.data.category_encoding`. ``columns`` chooses it for
+            one column.
         clip: scaled numbers x are compressed smoothly to x / sqrt(1 + (x / clip)^2), which stays within
             +-clip, so that one outlier cannot dominate a step. Unit: standard deviations. ``none``: off.
             At 10, a number within three standard deviations changes by at most 5 %.
-            It applies only to scales with standard deviation 1.
+            It applies only to scales with standard deviation 1; ``robust`` has a bound of its own.
         augment: random changes of the training rows in each step: names of methods, or tables with a
             name and settings, in the order in which they are applied.
         batch_size: number of rows in a batch; ``auto`` chooses it by the number of training rows.
@@ -97,7 +102,9 @@ class DataSettings:
             ``year-first``, a pattern such as ``%d.%m.%Y %H:%M``, or the unit of numbers since 1970-01-01 (``days``,
             ``seconds``, ``milliseconds``, ``microseconds``, ``nanoseconds``); ``zone`` the time zone whose local time
             is meant, such as ``Europe/Paris``.
-            A list of strings, ``["S", "M", "L"]``, declares ordered categories.
+            A list of strings, ``["S", "M", "L"]``, declares ordered categories. ``{kind = "categorical", encoding =
+            "target"}`` chooses the encoding of a column: ``onehot``, ``target`` or ``both``; of an ordered one, with
+            ``order = ["S", "M", "L"]``, ``thermometer`` or ``ordinal``, the standardised rank as one input.
         missing: strings that stand for a missing value, in all columns; or a table of such lists by the name of the
             column, ``{"region": []}``, and the defaults for all others. An empty cell is always missing. A number in the
             list, ``-999``, is missing in any way of writing it, also in a column of numbers.
@@ -133,8 +140,9 @@ class DataSettings:
 
     target: str | tuple[str, ...] | None = None
     task: TaskChoice = "auto"
-    target_scale: TargetScale = "auto"
+    target_scale: str = "auto"
     scale: str | Mapping[str, Any] = "standard"
+    categories: str = "onehot"
     clip: Positive | Literal["none"] = 10.0
     augment: str | Mapping[str, Any] | tuple[str | Mapping[str, Any], ...] = ()
     batch_size: Count | Literal["auto"] = "auto"

@@ -83,6 +83,8 @@ def _check_objects(targets: Array, name: str, remark: str) -> Array:
         return targets
     integers = _integers_of_decimals(flat)
     if integers is not None and targets.ndim == 1:
+        if max(map(abs, integers)) <= EXACT:
+            return np.array(integers, dtype=np.int64)
         targets = np.empty(len(integers), dtype=object)
         targets[:] = integers
         return targets
@@ -96,13 +98,18 @@ def _check_objects(targets: Array, name: str, remark: str) -> Array:
 
 
 def _integers_of_decimals(values: Sequence[object]) -> list[int] | None:
-    """Return decimal numbers as integers if all are integers and double precision would merge some."""
+    """Return decimal numbers as integers if all are, written without decimals or beyond 2^53; None for other values."""
     if not all(isinstance(value, int | np.integer | decimals.Decimal) for value in values):
         return None
     if any(isinstance(value, decimals.Decimal) and (not value.is_finite() or value % 1) for value in values):
         return None
     integers = [int(value) for value in values]  # type: ignore[call-overload]  # checked above
-    return integers if max(map(abs, integers)) > EXACT else None
+    large = max(map(abs, integers)) > EXACT
+    return integers if large or not any(map(_has_decimals, values)) else None
+
+
+def _has_decimals(value: object) -> bool:
+    return isinstance(value, decimals.Decimal) and int(value.as_tuple().exponent) < 0
 
 
 def _refuse_missing(absent: Array, name: str, remark: str) -> None:

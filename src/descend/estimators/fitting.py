@@ -21,10 +21,11 @@ from descend.errors import DataError, DivergedError
 from descend.estimators.parameters import Sections, as_recipe
 from descend.estimators.weighted_batches import WeightedBatches, samples_per_epoch
 from descend.estimators.weighted_set import WeightedSet, has_weight, select, split_by_input, weighted_set
-from descend.many.restarts import networks_per_run, train_restarts
+from descend.many.restarts import train_restarts
 from descend.recipe import Recipe
 from descend.recipe.build import build_model
 from descend.recipe.defaults import facts_of
+from descend.recipe.members import networks_per_run
 from descend.rng import forked
 from descend.runs.plan import Plan, choose_device, plan_run
 from descend.runs.run import Run
@@ -150,7 +151,12 @@ def network_and_threads(planned: Plan, sections: Sections) -> tuple[nn.Module, P
     """
     device = choose_device(planned.recipe.engine["device"])
     with forked():
-        network = build_model(planned.recipe, facts_of(planned.prepared.schema, str(device)), planned.seed)
+        network = build_model(
+            planned.recipe,
+            facts_of(planned.prepared.schema, str(device)),
+            planned.seed,
+            planned.prepared.train,
+        )
     if "threads" in sections.get("engine", {}):
         return network, planned
     rows = min(planned.recipe.data["batch_size"], len(planned.prepared.train))

@@ -58,6 +58,7 @@ class Network(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]  # scikit
         patience: int | str | None = None,
         validation_fraction: float | None = None,
         scale: str | None = None,
+        preset: str | None = None,
         recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
         device: str | None = None,
         random_state: int | np.random.RandomState | None = None,
@@ -76,6 +77,7 @@ class Network(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]  # scikit
         self.patience = patience
         self.validation_fraction = validation_fraction
         self.scale = scale
+        self.preset = preset
         self.recipe = recipe
         self.device = device
         self.random_state = random_state
@@ -177,7 +179,7 @@ class Network(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]  # scikit
         """
         check_is_fitted(self)
         rows = self.run_.schema.matrix(validate_inputs(self, X, reset=False))
-        model, preprocess = self.run_.model, self.run_.preprocess
+        model, preprocess = self.run_.predictor.network, self.run_.preprocess
         device = next(model.parameters()).device
         kind = torch.float64 if _supports_float64(model) and device.type in ("cpu", "cuda") else torch.float32
         if kind == torch.float64:
@@ -202,8 +204,8 @@ def _check_single(sections: Sections) -> None:
     """Refuse recipes of several networks, which are compared at the end of their training; passes have no end."""
     problems = [
         Problem(section, key, "partial_fit trains one network, pass by pass", "use fit, or 1")
-        for section, key in (("model", "ensemble"), ("init", "restarts"))
-        if sections.get(section, {}).get(key, 1) not in (1, "auto")
+        for section, key in (("model", "ensemble"), ("model", "members"), ("init", "restarts"))
+        if sections.get(section, {}).get(key, 1) not in (1, "auto", (), [])
     ]
     if problems:
         raise RecipeError(problems)

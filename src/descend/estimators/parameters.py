@@ -17,6 +17,7 @@ Sections = dict[str, dict[str, Any]]
 """Sections of a recipe, not validated yet."""
 
 RECIPE_KEYS: Mapping[str, str] = {
+    "preset": "model.preset",
     "hidden": "model.hidden",
     "activation": "model.activation",
     "norm": "model.norm",

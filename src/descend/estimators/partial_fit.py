@@ -9,14 +9,16 @@ import numpy as np
 import torch
 from torch import nn
 
+from descend.data.messages import listed
 from descend.data.preparation import Part, Prepared, encode_source
 from descend.data.source import PARTS, Array, Source, take_rows
-from descend.errors import DataError, DivergedError
+from descend.errors import DataError, DivergedError, UserError
 from descend.estimators.fitting import network_and_threads, single_thread, weighted_batches
 from descend.estimators.parameters import Sections, as_recipe
 from descend.process import in_fork
 from descend.recipe import Recipe
 from descend.recipe.resolve import Resolved
+from descend.recipe.scheduled import SCHEDULED_KEYS
 from descend.recipe.transfer import start_from_pretrained
 from descend.runs.build import assemble
 from descend.runs.environment import describe_environment
@@ -43,17 +45,34 @@ def initial_run(source: Source, weights: Array | None, sections: Sections, seed:
         weights: weights of the rows, or None.
         sections: sections of the recipe.
         seed: seed of the run.
+
+    Raises:
+        UserError: a column is encoded by its mean target, which later rows would change.
     """
     data = sections["data"] | {"validation": 0.0}
     frame = source.frame
     if frame is not None and not source.named and all(kind.is_numeric() for kind in frame.dtypes):
         data["columns"] = dict.fromkeys(frame.columns, "numeric") | data.get("columns", {})
+    scheduled = [key for key in SCHEDULED_KEYS if _value(sections, key) != "constant"]
+    if scheduled:
+        raise UserError(
+            f"partial_fit: {' and '.join(scheduled)} depend on the end of training, and the number of passes is unknown; use "
+            '"constant" for it, or train with fit'
+        )
     # The number of passes is unknown, so the learning rate is constant unless a schedule is specified.
     schedule = sections.get("schedule") or {"name": "constant"}
     recipe = as_recipe(sections | {"data": data, "schedule": schedule, "engine": single_thread(sections)})
     network, planned = network_and_threads(
         plan_run(_weighted_source(source, weights), recipe, seed=seed), sections
     )
+    encoded = [
+        column.name for column in planned.prepared.schema.columns if column.encoding in ("target", "both")
+    ]
+    if encoded:
+        raise UserError(
+            f"partial_fit: the column {listed(encoded, 3)} is encoded by its mean target, which is fitted on all training "
+            "rows at once, out of fold; call fit first, or use recipe={'data': {'categories': 'onehot'}}"
+        )
     start_from_pretrained(planned.recipe, network)
     device = choose_device(planned.recipe.engine["device"])
     return Run(
@@ -63,6 +82,11 @@ def initial_run(source: Source, weights: Array | None, sections: Sections, seed:
         model=network.to(device).eval(),
         environment=describe_environment() | {"device": str(device), "seed": seed},
     )
+
+
+def _value(sections: Sections, key: str) -> Any:
+    section, _, name = key.partition(".")
+    return sections.get(section, {}).get(name, "constant")
 
 
 def train_pass(

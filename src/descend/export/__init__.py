@@ -45,8 +45,9 @@ output named like each target, float64 (n,). An output with the name of an input
     rows = {"age": np.array([37.0, np.nan]), "city": np.array(["Ulm", "Bonn"])}
     label, probabilities = session.run(None, rows)
 
-**safetensors.** Tensors ``model.*`` (the state of the network), ``preprocess.*`` (imputation, scaling, categories)
-and ``postprocess.*`` (the units of the targets); strings ``schema`` (JSON), ``recipe`` (TOML) and ``descend`` (the
+**safetensors.** Tensors ``model.*`` (the state of the network), ``preprocess.*`` (imputation, scaling, categories),
+``calibration.*`` (of probabilities, such as the factor of the logits, where there is one) and ``postprocess.*`` (the
+units of the targets); strings ``schema`` (JSON), ``recipe`` (TOML) and ``descend`` (the
 version). :func:`load_exported` reads it if the recipe can build the network. To load it into a custom module:
 
     with safetensors.safe_open("model.safetensors", "pt") as file:

@@ -40,6 +40,7 @@ class Portable(nn.Module):
     def __init__(self, predictor: Predictor) -> None:
         super().__init__()
         self.preprocess, self.model = predictor.preprocess, predictor.model
+        self.calibration = predictor.calibration or nn.Identity()
         logits = predictor.form == "logits"
         self.output = nn.Identity() if logits else predictor.output
         self.postprocess = Postprocess(predictor.schema, predictor.form)
@@ -48,7 +49,7 @@ class Portable(nn.Module):
 
     def forward(self, rows: Tensor) -> tuple[Tensor, ...]:
         """Return predictions for raw rows."""
-        outputs = self.output(self.model(self.preprocess(rows)))
+        outputs = self.output(self.calibration(self.model(self.preprocess(rows))))
         result = self.postprocess(outputs)
         if self.task == "binary":
             return (outputs[:, 0] > self.threshold).to(torch.int64), result

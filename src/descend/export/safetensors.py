@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,7 @@ from descend.data.schema import Schema
 from descend.errors import RunError, UserError
 from descend.recipe import Recipe
 from descend.recipe.build import build_model, build_output
+from descend.recipe.calibration import restored_calibration
 from descend.recipe.defaults import facts_of
 from descend.training.predictor import Predictor
 
@@ -47,6 +50,8 @@ def content(run: TrainedNetwork) -> bytes:
                 f"safetensors stores only tensors, got {kind_of(value)} for '{name}' in the state of the network"
             )
         tensors[f"model.{name}"] = value
+    if run.predictor.calibration is not None:
+        tensors |= {f"calibration.{name}": each for name, each in run.predictor.calibration.named_buffers()}
     # buffers of these modules are not in their state_dict, because the schema contains them too
     parts = {"preprocess": run.preprocess, "postprocess": Postprocess(run.schema, run.predictor.form)}
     for part, module in parts.items():
@@ -59,6 +64,7 @@ def content(run: TrainedNetwork) -> bytes:
         "descend": __version__,
         "schema": schema.to_json(),
         "recipe": run.recipe.to_toml(),
+        "members": json.dumps(run.kept),
     }
     return safetensors.torch.save(separate, metadata=metadata)
 
@@ -79,6 +85,11 @@ def read(path: Path, model: nn.Module | None = None, *, allow_imports: bool = Fa
             metadata = file.metadata() or {}
             names = [name for name in file.keys() if name.startswith("model.")]  # noqa: SIM118 - not a dict
             state = {name.removeprefix("model."): file.get_tensor(name) for name in names}
+            fitted = {
+                name.removeprefix("calibration."): file.get_tensor(name)
+                for name in file.keys()  # noqa: SIM118 - not a dict
+                if name.startswith("calibration.")
+            }
     except (OSError, safetensors.SafetensorError) as cause:
         raise RunError(f"{path} is damaged or truncated ({cause})") from cause
     if not {"schema", "recipe"} <= set(metadata):
@@ -86,9 +97,9 @@ def read(path: Path, model: nn.Module | None = None, *, allow_imports: bool = Fa
     schema = Schema.from_json(metadata["schema"], f"{path}: schema")
     allowed = allow_imports or model is not None
     recipe = Recipe.loads(metadata["recipe"], source=f"{path}: recipe", allow_imports=allowed)
-    facts = facts_of(schema)
+    facts, kept = facts_of(schema), [int(each) for each in re.findall(r"\d+", metadata.get("members", ""))]
     module = (
-        remove_parametrizations(build_model(recipe, facts, seed=0), constraints_only=True)
+        remove_parametrizations(build_model(recipe, facts, seed=0, kept=kept), constraints_only=True)
         if model is None
         else model
     )
@@ -96,4 +107,6 @@ def read(path: Path, model: nn.Module | None = None, *, allow_imports: bool = Fa
         module.load_state_dict(state)
     except RuntimeError as cause:
         raise RunError(f"the weights of {path} do not fit the network: {cause}") from cause
-    return Predictor(schema, Preprocess(schema), module.eval(), build_output(recipe, facts))
+    calibration = restored_calibration(recipe, facts, fitted, str(path))
+    output = build_output(recipe, facts)
+    return Predictor(schema, Preprocess(schema), module.eval(), output, calibration=calibration)

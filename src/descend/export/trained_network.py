@@ -25,6 +25,7 @@ class TrainedNetwork(Protocol):
         model: the network, with raw outputs.
         preprocess: maps raw numbers to the inputs of the network.
         predictor: maps raw rows to predictions.
+        kept: the numbers of the networks of an ensemble (:mod:`descend.recipe.members`), else empty.
     """
 
     path: Path | None
@@ -33,3 +34,7 @@ class TrainedNetwork(Protocol):
     model: nn.Module
     preprocess: Preprocess
     predictor: Predictor
+
+    @property
+    def kept(self) -> list[int]:
+        """The numbers of the networks of an ensemble, else empty."""

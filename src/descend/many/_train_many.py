@@ -14,10 +14,11 @@ from descend.many.execution import Survivors, train_members
 from descend.many.loop_engine import WorkerChoice, check_workers
 from descend.many.planned_member import PlannedMember
 from descend.many.progress import networks_shown
-from descend.many.restarts import networks_per_run, train_restarts
+from descend.many.restarts import train_restarts
 from descend.many.watchers import Watcher, Watchers
 from descend.process import locks_out, undisturbed
 from descend.recipe import Recipe
+from descend.recipe.members import networks_per_run
 from descend.runs.folder import is_started
 from descend.runs.plan import Parts, Planner
 from descend.runs.run import Run

@@ -31,7 +31,9 @@ def build_members(members: Sequence[PlannedMember]) -> None:
 def _build_member(member: PlannedMember, on_device: dict[tuple[int, str], MemoryBatches]) -> None:
     plan = member.plan
     device = choose_device(plan.recipe.engine["device"])
-    network = build_model(plan.recipe, facts_of(plan.prepared.schema, str(device)), plan.seed)
+    network = build_model(
+        plan.recipe, facts_of(plan.prepared.schema, str(device)), plan.seed, plan.prepared.train
+    )
     pretrained = start_from_pretrained(plan.recipe, network)
     network = network.to(device)
     member.run = started_run(plan, network, device, 0, "", member.folder, pretrained)

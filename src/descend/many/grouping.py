@@ -12,12 +12,14 @@ from torch import nn
 from descend.augmentation.pipeline import AugmentedBatches
 from descend.data.batches import MemoryBatches
 from descend.losses import Loss
+from descend.many.pack.kinds import CannotPack
 from descend.many.pack.losses import loss_signature
 from descend.many.pack.optimizer import optimizer_cannot_be_packed_because, optimizer_signature
-from descend.many.pack.stacking import CannotPack, can_be_padded, signature, widths_of
+from descend.many.pack.stacking import can_be_padded, signature, widths_of
 from descend.many.pack.structure import structure_of
 from descend.many.planned_member import PlannedMember
 from descend.recipe.adapters import OnProbabilities
+from descend.recipe.scheduled import SCHEDULED_KEYS
 
 __all__ = ["MAX_PADDING", "Group", "cannot_be_packed_because", "group_members"]
 
@@ -81,6 +83,9 @@ def cannot_be_packed_because(member: PlannedMember) -> str:
         return "stop.gradient_tolerance has no packed form"
     if recipe.get("model.freeze"):
         return "model.freeze has no packed form"
+    for key in SCHEDULED_KEYS:
+        if recipe.get(key, "constant") != "constant":
+            return f"{key} has no packed form"
     terms = [f"regularize.{key}" for key in UNPACKABLE_TERMS if recipe.regularize[key] not in (0, "none")]
     terms += [f"constrain.{key}" for key, value in recipe.constrain.items() if value is not None]
     if terms:

@@ -90,9 +90,15 @@ class PackEvaluation:
             return torch.tensor(values, dtype=torch.float64, device=outputs.device).unsqueeze(1)
 
         scale, mean = each([s.target_scale for s in schemas]), each([s.target_mean for s in schemas])
-        return Scored(
-            lambda form: outputs.double() * scale + mean, targets.double() * scale + mean, weights, 0
-        )
+
+        def in_units(values: Tensor) -> Tensor:
+            found = values.double() * scale + mean
+            if any(schema.target_transforms for schema in schemas):
+                members = zip(schemas, values, strict=True)
+                found = torch.stack([schema.in_units(own) for schema, own in members])
+            return found
+
+        return Scored(lambda form: in_units(outputs), in_units(targets), weights, 0)
 
     def _of_classes(self, outputs: Tensor, form: Form) -> Tensor:
         flat = self._predictor.finished(outputs.flatten(0, 1))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from torch import nn
 
 from descend.data.batches import Batches
@@ -15,28 +16,26 @@ from descend.errors import Interrupted, RunError
 from descend.files import read_json
 from descend.interface import resume_advice
 from descend.many.execution import EngineChoice, train_members
+from descend.many.greedy import greedy
 from descend.many.planned_member import PlannedMember
 from descend.many.watchers import Watcher, Watchers
 from descend.nn.ensemble import Ensemble
 from descend.recipe import Recipe
 from descend.recipe.build import build_model, link_of
 from descend.recipe.defaults import facts_of
+from descend.recipe.members import network_recipe, networks_per_run, selection_of
 from descend.recipe.memory import check_memory
-from descend.runs.build import measured_threads
-from descend.runs.finish import measure_parts
+from descend.runs.build import evaluation_batches, measured_threads, monitored_losses
+from descend.runs.finish import calibrate, measure_parts
 from descend.runs.folder import MEMBERS, METRICS, is_finished, is_started, reopen, write_failure
 from descend.runs.plan import Plan, choose_device
 from descend.runs.run import Run, load
 from descend.runs.session import begin_folder, started_run
 from descend.training.arithmetic import arithmetic
+from descend.training.evaluation import outputs_of
 from descend.training.loop import Observer
 
-__all__ = ["networks_per_run", "train_restarts"]
-
-
-def networks_per_run(recipe: Recipe) -> int:
-    """Return the number of networks that a resolved recipe trains for one run."""
-    return max(int(recipe.init["restarts"]), int(recipe.model["ensemble"]))
+__all__ = ["train_restarts"]
 
 
 def train_restarts(
@@ -88,10 +87,13 @@ def train_restarts(
         reopen(folder)
     device = choose_device(planned.recipe.engine["device"])
     facts = facts_of(planned.prepared.schema, str(device))
-    network = build_model(planned.recipe, facts, planned.seed).to(device)
+    train = planned.prepared.train
+    network = build_model(planned.recipe, facts, planned.seed, train).to(device)
     first = _plan_of(planned, 0, planned.recipe.engine["threads"])
     check_memory(network, networks_per_run(planned.recipe), "init", "restarts")
-    threads, why = measured_threads(first, build_model(first.recipe, facts, first.seed).to(device), device)
+    threads, why = measured_threads(
+        first, build_model(first.recipe, facts, first.seed, train).to(device), device
+    )
     run = started_run(planned, network, device, threads, why, folder)
     if folder is not None and (planned.before is not None or not resume):
         begin_folder(folder, run)
@@ -112,24 +114,29 @@ def train_restarts(
         message = str(cause).partition("; continue")[0]
         message = f"training of {len(members)} networks: {message}{remedy}"
         raise Interrupted(message, folder=folder) from None
-    chosen = _best(members, planned.recipe)
+    with arithmetic(threads, device, planned.recipe.engine["denormals"]):
+        chosen, weights = _chosen(members, planned, device)
     if not chosen and finishing:
-        usable, needed = sum(not member.run.failed for member in members), planned.recipe.model["ensemble"]
+        usable = sum(not member.run.failed for member in members)
+        needed = _needed(planned.recipe)
         raise RunError(
             f"the run in {folder} has {usable} of the {needed} networks that it needs, since the others were stopped "
             f"before the end of their first epoch{resume_advice(folder)}"
         )
     if not chosen:
         return _failed(run, members)
-    run = _combined(run, [member.run for member in chosen])
+    run = _combined(run, [member.run for member in chosen], weights)
     with arithmetic(threads, device, planned.recipe.engine["denormals"]):
-        if len(chosen) > 1:
+        calibrate(run, planned, device)
+        if len(chosen) > 1 or run.calibration is not None:
             measure_parts(run, planned, device, tested=tested)
+        if len(chosen) > 1:
             run.metrics.pop("constraints", None)  # constraints apply to each network, not to the ensemble
     monitor = run.selection.monitor
     run.metrics["seconds"] = sum(float(member.run.metrics.get("seconds", 0.0)) for member in members)
     run.metrics["members"] = {
         "kept": [member.number for member in chosen],
+        **({"weights": weights} if weights else {}),
         "monitor": monitor,
         "validation": [_value(member, monitor) for member in members],
     }
@@ -144,9 +151,7 @@ def train_restarts(
 
 def _plan_of(planned: Plan, draw: int, threads: Any) -> Plan:
     """Return the plan of one network."""
-    recipe = planned.recipe.replace(
-        {"init.draw": draw, "init.restarts": 1, "model.ensemble": 1, "engine.threads": threads}
-    )
+    recipe = network_recipe(planned.recipe, draw).replace({"engine.threads": threads})
     return dataclasses.replace(planned, resolved=dataclasses.replace(planned.resolved, recipe=recipe))
 
 
@@ -166,6 +171,38 @@ def _value(member: PlannedMember, monitor: str) -> float | None:
     return None if member.run.failed or value is None else float(value)
 
 
+def _chosen(
+    members: list[PlannedMember], planned: Plan, device: torch.device
+) -> tuple[list[PlannedMember], list[float] | None]:
+    """Return the members to keep, with their weights in the mean prediction; none if too few finished."""
+    if selection_of(planned.recipe) == "best":
+        return _best(members, planned.recipe), None
+    finished = [member for member in members if not member.run.failed]
+    if not finished:
+        return [], None
+    first, part = finished[0].run, planned.prepared.validation
+    losses = monitored_losses(first, part, device)
+    measured = losses["objective" if first.selection.monitor == "objective" else "loss"]
+    batches = list(evaluation_batches(part, device)())
+    targets = torch.cat([each.targets for each in batches])
+    given = [each.weights for each in batches if each.weights is not None]
+    weights = torch.cat(given) if given else None
+    outputs = [
+        torch.cat(
+            [outputs_of(one.run.model, each.inputs, precision=first.predictor.precision) for each in batches]
+        )
+        for one in finished
+    ]
+    counts = greedy(
+        outputs,
+        link_of(planned.recipe, facts_of(first.schema)),
+        lambda mean: measured(mean, targets, weights),
+        size=int(planned.recipe.model["ensemble"]),
+    )
+    total = sum(counts.values())
+    return [finished[each] for each in counts], [count / total for count in counts.values()]
+
+
 def _best(members: list[PlannedMember], recipe: Recipe) -> list[PlannedMember]:
     """Return the members to keep, those that satisfy their constraints first, then by value; none if too few finished."""
     count, selection = int(recipe.model["ensemble"]), members[0].run.selection
@@ -183,12 +220,12 @@ def _best(members: list[PlannedMember], recipe: Recipe) -> list[PlannedMember]:
     return sorted(finished, key=rank)[:count]
 
 
-def _combined(run: Run, chosen: list[Run]) -> Run:
+def _combined(run: Run, chosen: list[Run], weights: list[float] | None) -> Run:
     """Return the run with the chosen networks as its model."""
     best = chosen[0]
     model: nn.Module = best.model
     if len(chosen) > 1:
-        model = Ensemble([one.model for one in chosen], link_of(run.recipe, facts_of(run.schema)))
+        model = Ensemble([one.model for one in chosen], link_of(run.recipe, facts_of(run.schema)), weights)
     return dataclasses.replace(
         run,
         model=model.eval(),
@@ -198,10 +235,15 @@ def _combined(run: Run, chosen: list[Run]) -> Run:
     )
 
 
+def _needed(recipe: Recipe) -> int:
+    """The number of networks that must finish: greedy selection takes what there is."""
+    return 1 if selection_of(recipe) == "greedy" else int(recipe.model["ensemble"])
+
+
 def _failed(run: Run, members: list[PlannedMember]) -> Run:
     """Return the run marked as failed, since too few networks finished."""
     failed = [member.run for member in members if member.run.failed]
-    needed = int(run.recipe.model["ensemble"])
+    needed = _needed(run.recipe)
     run.metrics = failed[0].metrics | {
         "message": f"{len(failed)} of {len(members)} networks diverged, and {needed} must finish. The first of them:\n"
         f"{failed[0].metrics['message']}"

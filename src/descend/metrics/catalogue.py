@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 from descend.errors import UserError, did_you_mean
@@ -20,6 +21,7 @@ __all__ = [
     "main_metric",
     "metric_names",
     "metrics_of",
+    "similar_metric",
 ]
 
 _BINARY, _MULTICLASS = frozenset({"binary"}), frozenset({"multiclass"})
@@ -150,17 +152,49 @@ def find_metric(name: str, task: str | None = None) -> Metric:
             found = make(name.removeprefix(prefix))
             if found is None:
                 raise UserError(f"unknown metric '{name}'; expected a name such as '{example}', {meaning}")
-    known = metric_names(task) if task is not None else [*LOSSES, *METRICS]
+    known = (
+        metric_names(task)
+        if task is not None
+        else [*LOSSES, *METRICS, *(example for example, _, _ in FAMILIES.values())]
+    )
     if found is None:
-        other = _OTHER_NAMES.get(name.lower().replace("-", "_").replace(" ", "_"))
-        fits = other is not None and (task is None or task in find_metric(other).tasks)
-        hint = f"did you mean '{other}'?" if fits else did_you_mean(name, known)
+        other = similar_metric(name, known)
+        hint = did_you_mean(name, known) if other is None else f"did you mean '{other}'?"
         raise UserError(f"unknown metric '{name}'{'' if task is None else f' for {task}'}; {hint}")
     if task is not None and task not in found.tasks:
         macro = f"{name}_macro"
         hint = f"did you mean '{macro}'?" if macro in known else f"one of: {', '.join(known)}"
         raise UserError(f"no metric '{name}' for {task}; {hint}")
     return found
+
+
+def similar_metric(name: str, known: Sequence[str]) -> str | None:
+    """Return the metric that another library means by a name, or None.
+
+    Args:
+        name: the name, as scikit-learn, Keras or others write it.
+        known: names of the metrics to choose from.
+
+    >>> similar_metric("neg_mean_squared_error", ["loss", "mse"]), similar_metric("F1", ["loss", "f1_macro"])
+    ('mse', 'f1_macro')
+    >>> similar_metric("val_loss", ["loss", "mse"]), similar_metric("profit", ["loss", "mse"])
+    ('loss', None)
+    """
+    plain = name.lower().replace("-", "_").replace(" ", "_")
+    plain = _PREFIX.sub("", plain)
+    for form in (plain, _SUFFIX.sub("", plain)):
+        for known_as in (form, _OTHER_NAMES.get(form, form)):
+            for one in (known_as, f"{known_as}_macro"):
+                if one in known:
+                    return one
+    other = _OTHER_NAMES.get(plain)
+    if other is not None and any(other.startswith(prefix) for prefix in FAMILIES):
+        return other if any(one.startswith(other.partition("_")[0]) for one in known) else None
+    return None
+
+
+_PREFIX = re.compile(r"^(?:(?:val|valid|validation|test|train|eval|neg|negative)[_/])+")
+_SUFFIX = re.compile(r"_(?:score|ovr|ovo|ovr_weighted|ovo_weighted|weighted|micro|samples|loss|coef)$")
 
 
 def main_metric(task: str) -> str:

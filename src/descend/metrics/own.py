@@ -16,7 +16,7 @@ from descend.arguments import kind_of
 from descend.errors import UserError, message_of
 from descend.interface import option
 from descend.metrics.base import CLASSES, LABELS, Direction, Form, Metric, wide
-from descend.metrics.catalogue import FAMILIES, LOSSES, METRICS
+from descend.metrics.catalogue import FAMILIES, LOSSES, METRICS, metric_names, similar_metric
 
 __all__ = ["declare", "own_metric"]
 
@@ -110,6 +110,15 @@ def own_metric(
     subject = function.func if isinstance(function, functools.partial) else function
     own_name = str(getattr(subject, "__name__", type(subject).__name__))
     name = name or own_name
+    score = getattr(subject, "_score_func", None)  # a scorer of scikit-learn
+    if score is not None:
+        meant = str(getattr(score, "__name__", name))
+        similar = similar_metric(meant, metric_names(task))
+        hint = f"use '{similar}', or the function" if similar is not None else "use the function"
+        raise UserError(
+            f"'{meant}': a scorer of scikit-learn is called with an estimator, a metric with targets and predictions; {hint} "
+            f"sklearn.metrics.{meant} itself"
+        )
     if not name.isidentifier():
         raise UserError(
             f"the function has no name that records could use; give it one: {_table('name', 'my_metric')} (got '{name}')"

@@ -14,6 +14,7 @@ from torch import Generator, Tensor, nn
 from descend.errors import UserError
 from descend.nn.activations import gain as gain_of
 from descend.nn.activations import is_activation
+from descend.nn.members import BatchEnsembleLinear, MemberLinear
 from descend.nn.whitening import Whitening
 
 __all__ = ["Fan", "Fill", "fan", "initialize"]
@@ -23,7 +24,7 @@ Fill = Callable[[Tensor, float, Generator], None]
 
 Fan = Literal["fan_in", "fan_out"]
 
-_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, MemberLinear)
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, Whitening)
 
 
@@ -40,7 +41,8 @@ def initialize(
     Linear and convolutional layers are filled in the order of ``model.modules()``, each with the gain of the
     activation that follows it, the last one with ``last_layer_gain``. Random numbers are sampled on the generator's
     device, so that with a CPU generator the weights are the same on any device. Weight-normalized layers get v = W and
-    g = ‖W‖. Other modules (embeddings, recurrent layers) keep their own initialization.
+    g = ‖W‖. A layer with separate weights for each of several members is filled member by member. Other modules
+    (embeddings, recurrent layers) and adapters keep their own initialization.
 
     Args:
         model: the network, changed in place.
@@ -71,6 +73,8 @@ def initialize(
         for module in modules:
             if isinstance(module, _NORMS):
                 _reset_norm(module)
+            elif isinstance(module, BatchEnsembleLinear):
+                module.bias.zero_()  # the shared weight is a layer of its own
         for position, following in pairwise([*positions, len(modules)]):
             layer = modules[position]
             last = following == len(modules)
@@ -95,7 +99,8 @@ def _fill_layer(layer: nn.Module, scheme: Fill, gain: float, generator: Generato
     weight = layer.weight
     assert isinstance(weight, Tensor)
     fresh = torch.empty(weight.shape, dtype=weight.dtype, device=generator.device)
-    scheme(fresh, gain, generator)
+    for matrix in fresh if isinstance(layer, MemberLinear) else [fresh]:
+        scheme(matrix, gain, generator)
     if nn.utils.parametrize.is_parametrized(layer, "weight"):
         weight_normalized = hasattr(layer.get_submodule("parametrizations.weight"), "original1")
         if weight_normalized and not fresh.flatten(1).any(1).all():
@@ -108,7 +113,7 @@ def _fill_layer(layer: nn.Module, scheme: Fill, gain: float, generator: Generato
         weight.copy_(fresh)
     if isinstance(layer.bias, Tensor):
         layer.bias.zero_()
-    return float(fresh.square().mean().sqrt()) * math.sqrt(fan(fresh, "fan_in"))
+    return float(fresh.square().mean().sqrt()) * math.sqrt(fan(matrix, "fan_in"))
 
 
 def _gain_after(between: list[nn.Module]) -> float:

@@ -14,6 +14,7 @@ from descend.nn import activations
 from descend.nn.choice import Choice
 from descend.nn.normalization import normalized
 from descend.nn.residual import Residual
+from descend.nn.scaling import ParametricActivation, Scaling
 from descend.param_types import Count, Fraction
 
 __all__ = ["linear", "mlp"]
@@ -55,6 +56,8 @@ def mlp(
     norm_position: Position = "before",
     dropout: Fraction = 0.0,
     residual: bool = False,
+    scaling_layer: bool = False,
+    parametric_activation: bool = False,
 ) -> nn.Sequential:
     """Build a multilayer perceptron: linear layers, each with a norm, an activation and dropout, and a linear output.
 
@@ -74,6 +77,10 @@ def mlp(
         dropout: the probability to drop a hidden unit, after each activation. Default 0.
         residual: whether each hidden layer that is as wide as the hidden layer before has a skip connection
             (:class:`descend.nn.Residual`). Default False.
+        scaling_layer: whether each input is first multiplied by a learned factor (:class:`descend.nn.Scaling`), in
+            ``scale``. Default False.
+        parametric_activation: whether each hidden unit mixes its activation with the identity by a learned share
+            (:class:`descend.nn.ParametricActivation`). Default False.
 
     Raises:
         UserError: an activation or norm is unknown or unsuitable; ``residual`` is set, and no two consecutive hidden
@@ -96,9 +103,18 @@ def mlp(
     if len(inputs) != 1:
         model.add_module("flatten", nn.Flatten())
     width = math.prod(inputs)
+    if scaling_layer:
+        model.add_module("scale", Scaling(width))
     for number, units in enumerate(hidden, start=1):
         act = activations.activation(activation)
         raw = units * outputs_per_unit(act)
+        if parametric_activation:
+            if raw != units:
+                raise UserError(
+                    "model 'mlp': parametric_activation mixes each unit with its activation, and maxout has several inputs for "
+                    "each; use another activation, or parametric_activation = false"
+                )
+            act = ParametricActivation(act, units)
         layer, norm_layer = normalized(
             nn.Linear(width, raw), raw if norm_position == "before" else units, dims=1, norm=norm
         )
@@ -128,3 +144,18 @@ def add_activation(
 def outputs_per_unit(act: nn.Module) -> int:
     """Return the number of raw outputs per unit: k for maxout, 1 for any other activation."""
     return act.k if isinstance(act, activations.Maxout) else 1
+
+
+def single_activation(model: str, choice: Choice) -> nn.Module:
+    """Return an activation for a model whose layers have one output per unit.
+
+    Raises:
+        UserError: the activation is unknown, or maxout.
+    """
+    act = activations.activation(choice)
+    if outputs_per_unit(act) > 1:
+        raise UserError(
+            f"model '{model}': the activation 'maxout' needs several outputs of a layer for each unit; use another "
+            "activation, or the model 'mlp'"
+        )
+    return act

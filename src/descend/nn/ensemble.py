@@ -12,12 +12,12 @@ from torch.nn import functional as F
 
 from descend.nn.outputs import Link, inverse_positive, positive
 
-__all__ = ["Ensemble"]
+__all__ = ["Ensemble", "mean_outputs"]
 
 
 @final
 class Ensemble(nn.Module):
-    """Ensemble of networks, which predicts the mean of their predictions.
+    """Ensemble of networks, which predicts the mean of their predictions, or their weighted mean.
 
     The ensemble averages the predictions p_m = σ(z_m), which are values or probabilities, and returns raw outputs z with
     σ(z) = mean_m p_m, so that losses, labels and export work as for a single network:
@@ -39,6 +39,7 @@ class Ensemble(nn.Module):
     Args:
         members: the M networks.
         link: the link of the output activation (:mod:`descend.nn.outputs`).
+        weights: the M weights of the mean, positive; they are divided by their sum. Default None: equal weights.
 
     >>> confident, uniform = nn.Linear(1, 2, bias=False), nn.Linear(1, 2, bias=False)
     >>> _ = confident.weight.data.copy_(torch.tensor([[200.0], [0.0]])), uniform.weight.data.zero_()
@@ -49,46 +50,76 @@ class Ensemble(nn.Module):
     predictive uncertainty estimation using deep ensembles", 2017.
     """
 
-    def __init__(self, members: Sequence[nn.Module], link: Link) -> None:
+    weights: Tensor | None
+
+    def __init__(
+        self, members: Sequence[nn.Module], link: Link, weights: Sequence[float] | None = None
+    ) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
         self.link = link
+        self.register_buffer("weights", None if weights is None else torch.tensor(weights) / sum(weights))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the raw outputs of the mean prediction."""
-        outputs = torch.stack([member(inputs) for member in self.members])
-        if self.link in ("identity", "quantiles"):
-            return outputs.mean(0)
-        if self.link == "log":
-            return torch.logsumexp(outputs, 0) - math.log(len(self.members))
-        if self.link == "gaussian":
-            return _gaussian(outputs)
-        if self.link == "negative_binomial":
-            return _negative_binomial(outputs)
-        if self.link == "arcsine":
-            return torch.arcsin(torch.sin(outputs).mean(0))
-        if self.link == "logits" or outputs.shape[-1] == 1:
-            return torch.logsumexp(F.logsigmoid(outputs), 0) - torch.logsumexp(F.logsigmoid(-outputs), 0)
-        return torch.logsumexp(F.log_softmax(outputs, -1), 0) - math.log(len(self.members))
+        return mean_outputs(torch.stack([member(inputs) for member in self.members]), self.link, self.weights)
 
     def extra_repr(self) -> str:
         """Return the link for the printed model."""
         return f"link={self.link}"
 
 
-def _gaussian(outputs: Tensor) -> Tensor:
+def mean_outputs(outputs: Tensor, link: Link, weights: Tensor | None = None) -> Tensor:
+    """Return raw outputs whose prediction is the mean of those of several networks; see :class:`Ensemble`.
+
+    Args:
+        outputs: raw outputs (M, n, K).
+        link: the link of the output activation.
+        weights: (M,), with sum 1, or None for equal weights.
+
+    >>> mean_outputs(torch.tensor([[[0.0]], [[4.0]]]), "identity", torch.tensor([0.75, 0.25]))
+    tensor([[1.]])
+    """
+    if link in ("identity", "quantiles"):
+        return _mean(outputs, weights)
+    if link == "log":
+        return _log_mean(outputs, weights)
+    if link == "gaussian":
+        return _gaussian(outputs, weights)
+    if link == "negative_binomial":
+        return _negative_binomial(outputs, weights)
+    if link == "arcsine":
+        return torch.arcsin(_mean(torch.sin(outputs), weights))
+    if link == "logits" or outputs.shape[-1] == 1:
+        return _log_mean(F.logsigmoid(outputs), weights) - _log_mean(F.logsigmoid(-outputs), weights)
+    return _log_mean(F.log_softmax(outputs, -1), weights)
+
+
+def _mean(values: Tensor, weights: Tensor | None) -> Tensor:
+    return values.mean(0) if weights is None else torch.tensordot(weights, values, 1)
+
+
+def _log_mean(logarithms: Tensor, weights: Tensor | None) -> Tensor:
+    """Return the logarithm of the mean of exp."""
+    if weights is None:
+        return torch.logsumexp(logarithms, 0) - math.log(len(logarithms))
+    return torch.logsumexp(logarithms + weights.log().reshape(-1, *[1] * (logarithms.dim() - 1)), 0)
+
+
+def _gaussian(outputs: Tensor, weights: Tensor | None) -> Tensor:
     """Return the raw outputs of the normal distribution with the mixture's mean and variance."""
     means, raw = outputs.chunk(2, -1)
-    variance = positive(raw).mean(0) + means.var(0, correction=0)
-    return torch.cat([means.mean(0), inverse_positive(variance)], -1)
+    mean = _mean(means, weights)
+    variance = _mean(positive(raw), weights) + _mean((means - mean).square(), weights)
+    return torch.cat([mean, inverse_positive(variance)], -1)
 
 
-def _negative_binomial(outputs: Tensor) -> Tensor:
+def _negative_binomial(outputs: Tensor, weights: Tensor | None) -> Tensor:
     """Return the raw outputs of the negative binomial distribution with the mixture's mean and variance.
 
     A variance m + a m² of each network gives that of the mixture as m̄ + (mean_m (1 + a_m) r_m² - 1) m̄², r = m / m̄.
     """
     logs, raw = outputs.chunk(2, -1)
-    mean = torch.logsumexp(logs, 0) - math.log(len(outputs))
-    dispersion = ((1.0 + positive(raw)) * torch.exp(2.0 * (logs - mean))).mean(0) - 1.0
+    mean = _log_mean(logs, weights)
+    dispersion = _mean((1.0 + positive(raw)) * torch.exp(2.0 * (logs - mean)), weights) - 1.0
     return torch.cat([mean, inverse_positive(dispersion)], -1)

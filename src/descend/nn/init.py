@@ -32,6 +32,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from descend.cards import method
+from descend.nn._data_driven import data_driven
 from descend.nn._initialize import Fan, Fill, fan, initialize
 from descend.param_types import NonNegative
 
@@ -39,6 +40,7 @@ __all__ = [
     "INITS",
     "Fill",
     "constant",
+    "data_driven",
     "geometric",
     "initialize",
     "kaiming_normal",
@@ -301,5 +303,6 @@ INITS: dict[str, Callable[..., Fill | None]] = {
     "zeros": zeros,
     "constant": constant,
     "normal": normal,
+    "data_driven": data_driven,
     "torch": torch_default,
 }

@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from descend.cards import method
+from descend.nn.front import preceded
 
 __all__ = ["TextEmbedding", "with_text_embedding"]
 
@@ -124,11 +125,4 @@ def with_text_embedding(network: nn.Module, embedding: TextEmbedding) -> nn.Sequ
     >>> [name for name, _ in with_text_embedding(nn.Sequential(nn.Linear(2, 1)), embedding).named_children()]
     ['text', '0']
     """
-    joined = nn.Sequential()
-    joined.add_module("text", embedding)
-    if type(network) is nn.Sequential and "text" not in dict(network.named_children()):
-        for name, child in network.named_children():
-            joined.add_module(name, child)
-    else:
-        joined.add_module("network", network)
-    return joined
+    return preceded(network, "text", embedding)

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from descend.arguments import kind_of
+from descend.data.preparation import Part
 from descend.errors import Problem, RecipeError, UserError, message_of
 from descend.interface import setting
 from descend.nn.ensemble import Ensemble
+from descend.nn.front import preceded
 from descend.nn.init import initialize
-from descend.nn.text_embedding import with_text_embedding
+from descend.nn.members import MemberLinear
 from descend.optim import OPTIMIZERS, OWN_DECAY, STIEFEL
 from descend.optim.first_order import can_fuse
 from descend.optim.foreign import closure_use, is_foreign
@@ -25,10 +27,13 @@ from descend.recipe.catalogue import CATALOGUE, CHOICES, find
 from descend.recipe.compatibility import check_needs
 from descend.recipe.constraints import ActiveConstraint, build_constraints
 from descend.recipe.construct import call, parameter_names, settings_of
+from descend.recipe.data_driven import fit_initial_weights
 from descend.recipe.defaults import Facts
 from descend.recipe.loss_requirements import loss_requirements
 from descend.recipe.lr_factors import apply_lr_factors, split_by_lr_factor
+from descend.recipe.members import network_recipe, networks_per_run, selection_of
 from descend.recipe.memory import check_memory, check_size
+from descend.recipe.number_embedding import build_number_embedding
 from descend.recipe.recipe import Recipe
 from descend.recipe.text_embedding import build_text_embedding
 from descend.recipe.toml import path_of
@@ -52,32 +57,56 @@ __all__ = [
 _LOG_LINKS = ("exp", "negative_binomial_mean")
 
 
-def build_model(recipe: Recipe, facts: Facts, seed: int) -> nn.Module:
+def build_model(
+    recipe: Recipe, facts: Facts, seed: int, train: Part | None = None, kept: Sequence[int] = ()
+) -> nn.Module:
     """Build the network with its initial weights, on the CPU; a pure function of recipe, shapes and seed.
 
     Parts that the recipe freezes are frozen. Pretrained weights are a separate step
     (:func:`descend.recipe.transfer.start_from_pretrained`), since a network that is loaded does not need them again. An
-    ensemble consists of networks with the first random samples of the initial weights.
+    ensemble consists of the networks ``kept``, by default of the first ones (:mod:`descend.recipe.members`).
+
+    Args:
+        recipe: a complete recipe.
+        facts: about the data.
+        seed: of the run.
+        train: the training rows, which some parts are fitted on. Default None, for a network whose state is replaced by a
+            saved one.
+        kept: the numbers of the networks of an ensemble. Default (), the first ones.
 
     Raises:
         RecipeError: the settings of the model or of the initialization do not fit the data.
     """
-    count = int(recipe.model.get("ensemble", 1))
-    if count == 1:
-        return _build_network(recipe, facts, seed, int(recipe.init.get("draw", 0)))
-    link = link_of(recipe, facts)
-    first = _build_network(recipe, facts, seed, 0)
-    check_memory(first, count, "model", "ensemble")
-    return Ensemble([first, *(_build_network(recipe, facts, seed, draw) for draw in range(1, count))], link)
+    count, members = int(recipe.model.get("ensemble", 1)), recipe.model.get("members", ())
+    if count == 1 and not members:
+        return _build_network(recipe, facts, seed, int(recipe.init.get("draw", 0)), train)
+    numbers = list(kept) or list(range(min(count, networks_per_run(recipe))))
+    if len(numbers) > 1:
+        check_memory(_build_member(recipe, facts, seed, numbers[0], train), len(numbers), "model", "ensemble")
+    networks = [_build_member(recipe, facts, seed, each, train) for each in numbers]
+    if len(networks) == 1:
+        return networks[0]
+    # The weights of a file replace these.
+    weights = [1.0] * len(networks) if selection_of(recipe) == "greedy" else None
+    return Ensemble(networks, link_of(recipe, facts), weights)
 
 
-def _build_network(recipe: Recipe, facts: Facts, seed: int, draw: int) -> nn.Module:
+def _build_member(recipe: Recipe, facts: Facts, seed: int, number: int, train: Part | None) -> nn.Module:
+    own = network_recipe(recipe, number)
+    return _build_network(own, facts, seed, int(own.init["draw"]), train)
+
+
+def _build_network(recipe: Recipe, facts: Facts, seed: int, draw: int, train: Part | None) -> nn.Module:
     constructor = find("model", recipe.model["name"])
-    embedding = build_text_embedding(recipe, facts, seed, draw)
-    inputs = facts.input_shape if embedding is None else (embedding.outputs,)
-    context = {"inputs": inputs, "outputs": network_outputs(recipe, facts)}
+    texts = build_text_embedding(recipe, facts, seed, draw)
+    inputs = facts.input_shape if texts is None else (texts.outputs,)
+    numbers = build_number_embedding(recipe, facts, inputs[0], seed, draw, train)
+    inputs = inputs if numbers is None else (numbers.outputs,)
+    context: dict[str, Any] = {"inputs": inputs, "outputs": network_outputs(recipe, facts)}
     settings = settings_of(recipe, "model")
     if recipe.model["name"] in CATALOGUE["model"]:
+        if "link" in parameter_names(constructor)[0]:
+            context["link"] = link_of(recipe, facts)
         settings = {key: _imported(key, value) for key, value in settings.items()}
         check_size(constructor, context, settings, facts.device)
     with forked():
@@ -104,7 +133,9 @@ def _build_network(recipe: Recipe, facts: Facts, seed: int, draw: int) -> nn.Mod
             [Problem("init", "name", f"cannot initialize the weights: {message_of(cause)}")]
         ) from cause
     _start_at_average(recipe, model, facts)
-    network = model if embedding is None else with_text_embedding(model, embedding)
+    network = model if numbers is None else preceded(model, "numbers", numbers.layer)
+    network = network if texts is None else preceded(network, "text", texts)
+    fit_initial_weights(scheme, network, train, generator(seed, "rows", draw))
     build_constraints(recipe, network, seed)
     check_shape(recipe, network, facts)
     freeze_parts(recipe, network)
@@ -129,16 +160,16 @@ def _start_at_average(recipe: Recipe, model: nn.Module, facts: Facts) -> None:
     """
     if not facts.target_average or recipe.model["name"] not in CATALOGUE["model"]:
         return
-    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    layers = [module for module in model.modules() if isinstance(module, (nn.Linear, MemberLinear))]
     needs = loss_requirements(recipe.loss)
-    if not layers or layers[-1].bias is None or len(layers[-1].bias) != network_outputs(recipe, facts):
+    if not layers or layers[-1].bias is None or layers[-1].bias.shape[-1] != network_outputs(recipe, facts):
         return
     start = torch.tensor(facts.target_average)
     if recipe.model["output"] in _LOG_LINKS:
         start = torch.log(start.clamp_min(torch.finfo(start.dtype).tiny))
     located = needs.blocks if needs.levels else 1
     with torch.no_grad():
-        layers[-1].bias[: located * len(start)] += start.repeat(located)
+        layers[-1].bias[..., : located * len(start)] += start.repeat(located)
 
 
 def check_shape(recipe: Recipe, model: nn.Module, facts: Facts) -> None:

@@ -45,7 +45,7 @@ def link_of(recipe: Recipe, facts: Facts) -> Link:
     link = getattr(build_output(recipe, facts), "link", None)
     if link is None:
         message = f"the output '{recipe.model['output']}' declares no link, which the mean prediction needs"
-        raise RecipeError([Problem("model", "ensemble", message, f"use one of: {', '.join(OUTPUTS)}")])
+        raise RecipeError([Problem("model", "output", message, f"use one of: {', '.join(OUTPUTS)}")])
     return "logits" if facts.task == "multi_label" and link == "logit" else cast(Link, link)
 
 
@@ -131,10 +131,7 @@ def _check_target_scale(recipe: Recipe, facts: Facts) -> None:
         message = "'exp' predicts positive numbers, but standardized targets are also negative"
         hint = "set target_space = 'raw' on the loss, or data.target_scale = 'none'"
         raise RecipeError([Problem("model", "output", message, hint)])
-    if (
-        not facts.classification
-        and needs.target_space == "raw"
-        and recipe.get("data.target_scale") == "standard"
-    ):
-        message = f"'standard' does not fit the loss {needs.name}, which takes targets in their own units"
+    scale = recipe.get("data.target_scale")
+    if not facts.classification and needs.target_space == "raw" and scale not in ("none", "auto", None):
+        message = f"'{scale}' does not fit the loss {needs.name}, which takes targets in their own units"
         raise RecipeError([Problem("data", "target_scale", message, "use 'none' or 'auto'")])

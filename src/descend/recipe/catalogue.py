@@ -17,11 +17,14 @@ from descend.arguments import kind_of
 from descend.augmentation import AUGMENTATIONS
 from descend.cards import Card, card
 from descend.constraints import CONDITIONS, CONSTRAINTS
+from descend.data.category_encoding import CATEGORY_ENCODINGS
 from descend.data.scaling import SCALES
+from descend.data.target_transform import TARGET_SCALES
 from descend.errors import UserError, did_you_mean
 from descend.losses import LOSSES
 from descend.losses.functions import constructor_of
-from descend.nn import ACTIVATIONS, INITS, MODELS, NORMS, OUTPUTS, TextEmbedding
+from descend.nn import ACTIVATIONS, INITS, MODELS, NORMS, NUMBER_EMBEDDINGS, OUTPUTS, TextEmbedding
+from descend.nn.calibration import CALIBRATIONS
 from descend.optim import OPTIMIZERS, WRAPPERS
 from descend.regularization import (
     ORTHOGONALITIES,
@@ -59,10 +62,14 @@ CATALOGUE: Mapping[str, Mapping[str, Constructor]] = {
 
 CHOICES: Mapping[tuple[str, str], Mapping[str, Constructor]] = {
     ("data", "scale"): SCALES,
+    ("data", "categories"): CATEGORY_ENCODINGS,
+    ("data", "target_scale"): TARGET_SCALES,
     ("data", "augment"): AUGMENTATIONS,
     ("model", "activation"): ACTIVATIONS,
     ("model", "norm"): NORMS,
     ("model", "output"): OUTPUTS,
+    ("model", "calibration"): CALIBRATIONS,
+    ("model", "number_embedding"): NUMBER_EMBEDDINGS,
     ("regularize", "orthogonality"): ORTHOGONALITIES,
 }
 """Keys of a section, other than ``name``, whose value is a name from a family, or a list of such names."""

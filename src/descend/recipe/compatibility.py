@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from descend.errors import Problem, RecipeError
+from descend.nn.members import members_of
 from descend.nn.whitening import Whitening
 from descend.recipe.recipe import Recipe
 
@@ -32,11 +33,15 @@ def check_batches(model: nn.Module, sizes: Sequence[int]) -> None:
 
 
 def check_needs(recipe: Recipe, model: nn.Module, optimizer: Optimizer, loss: Any = None) -> None:
-    """Refuse an optimizer that needs second derivatives where a part of the recipe has none.
+    """Refuse an optimizer that needs second derivatives where a part of the recipe has none, or one output for each row.
 
     Raises:
         RecipeError: naming the part, and what to do.
     """
+    if getattr(optimizer, "average", None) is not None and members_of(model) > 1:
+        message = f"'{recipe.optimizer['name']}' averages the outputs of each row over steps, and the network has several"
+        hint = "use adamw, or another model"
+        raise RecipeError([Problem("optimizer", "name", message, hint)])
     needs: frozenset[str] = getattr(optimizer, "needs", frozenset())
     if not needs & {"graph", "outputs"}:
         return

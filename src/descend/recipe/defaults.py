@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from descend.data.ngrams import NGrams
+from descend.data.number_inputs import NumberInput, number_inputs
 from descend.data.schema import Schema
 from descend.linalg.products import best_library
 from descend.optim import COMPOSITIONAL, OPTIMIZERS, TRUNCATED_NEWTON, WHOLE_DATA
 from descend.optim._bfgs import MAX_PARAMETERS
 from descend.recipe.loss_requirements import loss_requirements
+from descend.recipe.presets import members_of_preset
 
 __all__ = ["DEFAULTS", "Facts", "Proposal", "facts_of", "proposals"]
 
@@ -53,6 +55,7 @@ class Facts:
         target_average: the means of the training targets where these are learned in their own units, else empty.
         device: where training runs.
         texts: how the texts at the end of an encoded row are hashed.
+        numbers: which entries of an encoded row are numbers.
     """
 
     kind: str
@@ -64,6 +67,7 @@ class Facts:
     device: str = "cpu"
     target_average: tuple[float, ...] = ()
     texts: tuple[NGrams, ...] = ()
+    numbers: tuple[NumberInput, ...] = ()
 
     @property
     def classification(self) -> bool:
@@ -84,6 +88,7 @@ def facts_of(schema: Schema, device: str = "cpu") -> Facts:
         device=device,
         target_average=schema.target_average,
         texts=schema.texts,
+        numbers=number_inputs(schema),
     )
 
 
@@ -140,8 +145,19 @@ def _model(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[s
     proposed: dict[str, tuple[Any, str]] = {
         "output": (output, needs.why_output if of_loss else f"the task is {facts.task}")
     }
+    proposed["calibration"] = _calibration(facts, specified.get("output", output))
     if facts.texts and facts.rows >= MANY_TEXTS:
         proposed["text_dimension"] = (16, "a larger embedding gains little on many rows")
+    if specified.get("preset") == "good" and len(facts.input_shape) == 1 and facts.validation_rows:
+        members = members_of_preset({**others, "model": specified}, numbers=bool(facts.numbers))
+        why = "the preset good: networks that differ, selected on the validation rows"
+        proposed |= {"members": (members, why), "ensemble": (len(members), why)}
+    differ = bool(specified.get("members") or "members" in proposed)
+    proposed["ensemble_selection"] = (
+        ("greedy", "members differ, and a mean of them may be better than the best")
+        if differ
+        else ("best", "networks of one kind")
+    )
     if facts.kind != "table" and len(facts.input_shape) == 3:
         return proposed | {"name": ("convnet", "the inputs are images")}
     return proposed | {
@@ -152,6 +168,19 @@ def _model(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[s
         if not facts.classification and facts.rows < FEW_ROWS
         else (0.1, "mild, against overfitting"),
     }
+
+
+def _calibration(facts: Facts, output: Any) -> tuple[str, str]:
+    if not facts.classification:
+        return "none", "the predictions are not probabilities"
+    if output not in ("softmax", "sigmoid"):
+        return "none", f"the raw outputs of {output} are not logits"
+    if not facts.validation_rows:
+        return "none", "there are no validation rows to fit it on"
+    return (
+        "temperature",
+        "one number, fitted on the validation rows, gives probabilities that match the frequencies",
+    )
 
 
 def _hidden(facts: Facts, optimizer: str | None) -> tuple[tuple[int, ...], str]:
@@ -170,7 +199,7 @@ def _loss(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[st
 
 
 def _init(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[str, tuple[Any, str]]:
-    if others["model"]["name"] not in ("linear", "polynomial", "mlp", "convnet"):
+    if others["model"]["name"] not in ("linear", "polynomial", "mlp", "resnet", "convnet"):
         return {
             "name": ("torch", "the module initializes its own weights"),
             "output_gain": (1.0, "the module initializes its own weights"),

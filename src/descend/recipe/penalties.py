@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from descend.errors import Problem, RecipeError
 from descend.nn import TextEmbedding
+from descend.nn.members import members_of
 from descend.nn.whitening import Whitening
 from descend.recipe.catalogue import find
 from descend.recipe.constraints import ActiveConstraint
@@ -69,13 +70,20 @@ def build_row_penalty(recipe: Recipe, model: nn.Module, loss: Any) -> RowPenalty
     """Return the penalty on a batch as a function of inputs, outputs and targets; None where there is none.
 
     Raises:
-        RecipeError: the gradient of a layer of the network cannot be differentiated again.
+        RecipeError: the gradient of a layer of the network cannot be differentiated again, or the network trains several
+            members on each row.
     """
     regularize = recipe.regularize
     jacobian, projections = float(regularize["jacobian"]), regularize["jacobian_projections"]
     gradient = float(regularize["gradient_penalty"])
     if not jacobian and not gradient:
         return None
+    if members_of(model) > 1:
+        key = "jacobian" if jacobian else "gradient_penalty"
+        message = f"it differentiates one loss for each row, and '{recipe.model['name']}' trains several members on each"
+        raise RecipeError(
+            [Problem("regularize", key, message, "use weight_decay or dropout, or another model")]
+        )
     for name, module in model.named_modules():
         if isinstance(module, TextEmbedding) and not module.numbers:
             key = "jacobian" if jacobian else "gradient_penalty"

@@ -6,14 +6,16 @@ A recipe holds the settings that its author specified and nothing else; defaults
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from descend.arguments import kind_of
 from descend.constraints import CONDITIONS
-from descend.errors import Problem, RecipeError, UserError, closest_file, unparsed_option
+from descend.errors import Problem, RecipeError, UserError, closest_file, did_you_mean, unparsed_option
 from descend.recipe.catalogue import CHOICES
 from descend.recipe.renamed import with_current_names
 from descend.recipe.sections import SECTIONS
@@ -50,6 +52,57 @@ def _near(path: Path) -> str:
     """Return the TOML file with the most similar name as a question; empty if there is none."""
     close = closest_file(path.name, [file.name for file in path.parent.glob("*.toml")])
     return "" if close is None else f"; did you mean '{path.parent / close}'?"
+
+
+def _refuse_contradictions(sections: Mapping[str, Any], paths: Mapping[str, Any], source: str) -> None:
+    """Refuse a key that has two different values, one in its section and one as ``"section.key"``.
+
+    Raises:
+        RecipeError: lists all such keys.
+    """
+    problems = []
+    for path, value in paths.items():
+        section, _, key = path.partition(".")
+        given = plain_values(sections.get(section, NOTHING))
+        if not isinstance(given, Mapping):
+            given = {"name": given}
+        own = plain_values(value)
+        if key in given and not _same(given[key], own):
+            problems.append(
+                Problem(
+                    section,
+                    key,
+                    f"specified twice, as {given[key]!r} in {section!r} and as {own!r} in {path!r}",
+                    "keep one of them",
+                    source,
+                )
+            )
+    if problems:
+        raise RecipeError(problems)
+
+
+def _same(first: Any, second: Any) -> bool:
+    if isinstance(first, list | tuple) and isinstance(second, list | tuple):
+        return list(first) == list(second)
+    return first is second or bool(first == second)
+
+
+def _with_sections_by_name(init: Callable[..., None]) -> Callable[..., None]:
+    """Return the constructor with messages that name the remedy if it is called in another way."""
+
+    @functools.wraps(init)
+    def checked(self: Any, *args: Any, **sections: Any) -> None:
+        if args:
+            raise TypeError(
+                "Recipe takes its sections by name: Recipe(optimizer={'lr': 0.1}); for a dictionary of sections: "
+                "Recipe.of({'optimizer': {'lr': 0.1}})"
+            )
+        for name in sections:
+            if name not in SECTIONS:
+                raise TypeError(f"Recipe has no section {name!r}; {did_you_mean(name, SECTIONS)}")
+        init(self, **sections)
+
+    return checked
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -101,6 +154,7 @@ class Recipe:
     checkpoint: Mapping[str, Any]
     engine: Mapping[str, Any]
 
+    @_with_sections_by_name
     def __init__(
         self,
         *,
@@ -152,6 +206,7 @@ class Recipe:
             if allow_imports and isinstance(key, str) and "." in key and key.partition(".")[0] in SECTIONS
         }
         plain = {key: value for key, value in sections.items() if key not in paths}
+        _refuse_contradictions(plain, paths, source)
         recipe = cls._checked(validated(plain, source=source, allow_imports=allow_imports))
         return recipe.replace(paths, source=source) if paths else recipe
 
@@ -218,47 +273,71 @@ class Recipe:
             raise RecipeError(problems)
         return self.replace(changes, source="--set")
 
-    def replace(self, changes: Mapping[str, Any], *, source: str = "") -> Recipe:
+    def replace(self, changes: Mapping[str, Any] = NOTHING, *, source: str = "", **sections: Any) -> Recipe:
         """Return a new recipe with changed values, ``{"section.key": value}`` or ``{"section": values}``.
 
         A section's values are merged into those that are there; a bare name changes the section's method. Settings of
         the old method that the new one does not take must be removed by the caller: they are reported like any
         unknown key.
+
+        Args:
+            changes: the changed values.
+            source: the name of the place that they come from, for messages.
+            **sections: sections by name, as the constructor takes them: ``replace(optimizer={"lr": 0.1})``.
+
+        Raises:
+            RecipeError: a key does not exist, has two different values, or a value does not fit.
         """
-        sections: dict[str, dict[str, Any]] = {}
+        if not isinstance(changes, Mapping):
+            raise TypeError(
+                f"replace expects a mapping such as {{'optimizer.lr': 0.1}}, got {kind_of(changes)}; from a recipe, pass "
+                "recipe.specified()"
+            )
+        for name in sections:
+            if name not in SECTIONS:
+                raise TypeError(f"Recipe has no section {name!r}; {did_you_mean(name, SECTIONS)}")
+        if repeated := [name for name in sections if name in changes]:
+            raise TypeError(f"replace: the section {repeated[0]!r} is specified twice")
+        changes = {**changes, **sections}
+        _refuse_contradictions(
+            {path: value for path, value in changes.items() if "." not in path},
+            {path: value for path, value in changes.items() if "." in path},
+            source,
+        )
+        merged: dict[str, dict[str, Any]] = {}
         problems: list[Problem] = []
         for path, value in changes.items():
             section, dot, key = path.partition(".")
             if section in SECTIONS:
-                sections.setdefault(section, dict(getattr(self, section)))
+                merged.setdefault(section, dict(getattr(self, section)))
             misplaced = None if dot else misplaced_spec(value, section)
             if misplaced:
                 problems.append(Problem(section, None, misplaced, source=source))
                 continue
             value = plain_values(value)
             if not dot and isinstance(value, Mapping):
-                sections.setdefault(section, {}).update(value)
+                merged.setdefault(section, {}).update(value)
             elif not dot:
-                sections.setdefault(section, {})["name"] = value
+                merged.setdefault(section, {})["name"] = value
             elif "." in key:
                 outer, _, inner = key.partition(".")
-                before = sections.setdefault(section, {}).get(outer, {})
+                before = merged.setdefault(section, {}).get(outer, {})
                 if (section, outer) in CHOICES and isinstance(before, str):
                     before = {"name": before}
                 elif section == "constrain" and (isinstance(before, (str, list, tuple)) or callable(before)):
                     before = {"function" if outer in CONDITIONS else "pattern": before}
                 if isinstance(before, Mapping):
-                    sections[section][outer] = {**before, inner: value}
+                    merged[section][outer] = {**before, inner: value}
                 else:
                     problems.append(Problem(section, key, f"{outer} is not a table of keys", source=source))
             elif not key or not section:
                 problems.append(Problem(section, key, "expected section.key", source=source))
             else:
-                sections.setdefault(section, {})[key] = value
+                merged.setdefault(section, {})[key] = value
         if problems:
             raise RecipeError(problems)
-        # The other sections were checked when this recipe was made.
-        return Recipe._checked({**dict(self.items()), **validated(sections, source=source)})
+        # The other merged were checked when this recipe was made.
+        return Recipe._checked({**dict(self.items()), **validated(merged, source=source)})
 
     def get(self, path: str, default: Any = None) -> Any:
         """Return the value specified at ``section.key``, or ``default`` where there is none."""

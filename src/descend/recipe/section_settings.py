@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from descend.nn.choice import Choice
 from descend.param_types import Count, Natural, NonNegative, Positive
+from descend.regularization.settings import SettingSchedule
 
 __all__ = ["InitSettings", "ModelSettings", "OptimizerSettings"]
 
@@ -17,8 +19,19 @@ class ModelSettings:
 
     Args:
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the task.
+        preset: "quick" trains one network; "good" an ensemble of different ones on tables, at about six times the time
+            (:mod:`descend.recipe.presets`). It sets ``members`` and ``ensemble``, and no key that the recipe specifies.
+        calibration: how the probabilities of classes are calibrated on the validation rows after training, "temperature",
+            "platt", "isotonic" or "none" (:mod:`descend.nn.calibration`); "auto" is "temperature" where there are
+            validation rows.
         ensemble: the number of networks whose mean prediction is the prediction. Their initial weights are the random
             samples 0, 1, ... under the seed; with more ``init.restarts``, the best of these on the validation rows.
+        members: the networks of an ensemble that differ, each a table of the keys in which it differs from the recipe, such
+            as {"model.hidden" = [64], "optimizer.lr" = 0.01}; keys of model, loss, init, optimizer, schedule, gradient and
+            regularize. Each is trained ``init.restarts`` times, and ``ensemble`` is the largest number that is kept.
+        ensemble_selection: how they are chosen on the validation rows: "best", the networks with the best monitored values;
+            "greedy", one after another, each the one that lowers the loss of the mean prediction most, with repetition
+            (:func:`descend.many.greedy.greedy`); "auto" is "greedy" for ``members``, else "best".
         pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are matched by name; the
             inputs are scaled by the new data's statistics.
         pretrained_head: what happens to the last layer: "auto" initializes it again where its shape differs, as with
@@ -26,14 +39,24 @@ class ModelSettings:
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running statistics of
             frozen modules are not updated either.
         text_dimension: the size of the learned embedding of a text column (:class:`descend.nn.TextEmbedding`).
+        dropout_schedule: a schedule of the rates of all dropout layers over the training, of ``stop.max_epochs`` epochs:
+            "constant", "flat_cosine", "cosine" or "coslog4", each as the schedule of that name.
+        number_embedding: how each number of a row enters the network: "none", "linear", "piecewise_linear" or "periodic", or a
+            table with ``name`` and settings (:mod:`descend.nn.number_embedding`).
     """
 
     output: str = "auto"
+    preset: Literal["quick", "good"] = "quick"
+    calibration: str = "auto"
     ensemble: Count = 1
+    members: tuple[Mapping[str, Any], ...] = ()
+    ensemble_selection: Literal["auto", "best", "greedy"] = "auto"
     pretrained: str | None = None
     pretrained_head: Literal["auto", "keep", "replace"] = "auto"
     freeze: str | tuple[str, ...] = ()
     text_dimension: Count = 32
+    dropout_schedule: SettingSchedule = "constant"
+    number_embedding: Choice = "none"
 
 
 @dataclass(frozen=True, kw_only=True)

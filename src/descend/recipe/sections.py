@@ -58,7 +58,7 @@ SECTIONS: Mapping[str, Section] = {
     section.name: section
     for section in [
         Section("data", "the data, and how they are split, scaled and batched", DataSettings),
-        Section("model", "which network", ModelSettings, ("inputs", "outputs")),
+        Section("model", "which network", ModelSettings, ("inputs", "outputs"), ("link",)),
         Section("loss", "what is minimized", None, ()),
         Section("init", "how the weights are initialized", InitSettings),
         Section(

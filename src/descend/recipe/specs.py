@@ -76,10 +76,14 @@ FAMILIES = (
     Family("optimizer", "name", "Optimizer"),
     Family("schedule", "name", "Schedule"),
     Family("data", "scale", "Scale", "Scale"),
+    Family("data", "target_scale", "TargetScale", "TargetScale"),
+    Family("data", "categories", "CategoryEncoding", "Categories"),
     Family("data", "augment", "Augmentation"),
     Family("model", "activation", "Activation"),
     Family("model", "norm", "Norm", "Norm"),
     Family("model", "output", "Output", "Output"),
+    Family("model", "calibration", "Calibration", "Calibration"),
+    Family("model", "number_embedding", "NumberEmbedding", "Embedding"),
     Family("regularize", "orthogonality", "Orthogonality", "Penalty"),
 )
 
@@ -88,9 +92,9 @@ _SPELLING = {
     word.lower(): word
     for word in (
         "ASC", "AdamW", "BCE", "BFGS", "CG", "ConvNet", "DSO", "ELU", "GD", "GELU", "KFAC", "KL", "L1", "LBFGS", "MC",
-        "MLP", "MSE", "MinMax", "NAdam", "PCA", "PG",
-        "RAdam", "RMSprop", "RNN", "ReLU", "SCGD", "SELU", "SGD", "SO", "SOAP", "SQN", "SRIP",
-        "STRON", "SiLU", "TRish", "ZCA",
+        "MLP", "MSE", "MinMax", "NAdam", "OneHot", "PCA", "PG",
+        "RAdam", "RMSprop", "RNN", "ReLU", "ResNet", "SCGD", "SELU", "SGD", "SO", "SOAP", "SQN", "SRIP",
+        "STRON", "SiLU", "TabM", "TRish", "ZCA",
     )
 }
 # fmt: on

@@ -22,7 +22,10 @@ __all__ = [
     "Background",
     "BatchNorm",
     "Blur",
+    "BothCategories",
     "CG",
+    "CalibrationSpec",
+    "CategoryEncodingSpec",
     "CayleyAdam",
     "CayleySGD",
     "CenterScale",
@@ -34,11 +37,13 @@ __all__ = [
     "ConvNet",
     "CoordinateDescent",
     "Cosine",
+    "Coslog4",
     "Crop",
     "CrossEntropyLoss",
     "Cutmix",
     "DSOPenalty",
     "Data",
+    "DataDrivenInit",
     "DecorrelatedNorm",
     "Deform",
     "ELU",
@@ -46,6 +51,7 @@ __all__ = [
     "ExpOutput",
     "Exponential",
     "FeatureDropout",
+    "FlatCosine",
     "Flip",
     "FocalLoss",
     "GD",
@@ -63,6 +69,7 @@ __all__ = [
     "InitSpec",
     "InstanceNorm",
     "Inverse",
+    "IsotonicCalibration",
     "IterativeNorm",
     "KFAC",
     "KLLoss",
@@ -73,7 +80,9 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LinearEmbedding",
     "Lion",
+    "LogTargetScale",
     "Loss",
     "LossSpec",
     "MCPenalty",
@@ -94,23 +103,32 @@ __all__ = [
     "Noise",
     "NormSpec",
     "NormalInit",
+    "NumberEmbeddingSpec",
     "Occlude",
     "OneCycle",
+    "OneHotCategories",
     "Optimizer",
     "OptimizerSpec",
     "OrthogonalInit",
     "OrthogonalitySpec",
     "OutputSpec",
     "PCAScale",
+    "PeriodicEmbedding",
+    "PiecewiseLinearEmbedding",
     "Plateau",
+    "PlattCalibration",
     "PoissonLoss",
     "Polynomial",
     "Prodigy",
     "QuantileLoss",
+    "QuantileScale",
+    "QuantileTargetScale",
     "RAdam",
     "RMSprop",
     "ReLU",
     "Regularize",
+    "ResNet",
+    "RobustScale",
     "Rotate",
     "SCGD",
     "SELU",
@@ -136,10 +154,15 @@ __all__ = [
     "SquaredLoss",
     "Staircase",
     "StandardScale",
+    "StandardTargetScale",
     "Stop",
     "SubsampledNewton",
     "TRish",
+    "TabM",
     "Tanh",
+    "TargetCategories",
+    "TargetScaleSpec",
+    "TemperatureCalibration",
     "TorchInit",
     "Translate",
     "TrustRegion",
@@ -158,6 +181,8 @@ _ModelName: TypeAlias = Literal[
     "linear",
     "polynomial",
     "mlp",
+    "resnet",
+    "tabm",
     "convnet",
     "unitary_rnn",
 ]
@@ -188,6 +213,7 @@ _InitName: TypeAlias = Literal[
     "zeros",
     "constant",
     "normal",
+    "data_driven",
     "torch",
 ]
 
@@ -237,16 +263,33 @@ _ScheduleName: TypeAlias = Literal[
     "cosine",
     "warmup",
     "one_cycle",
+    "coslog4",
+    "flat_cosine",
 ]
 
 _ScaleName: TypeAlias = Literal[
     "standard",
     "center",
     "minmax",
+    "robust",
+    "quantile",
     "none",
     "pca",
     "whiten",
     "zca",
+]
+
+_TargetScaleName: TypeAlias = Literal[
+    "standard",
+    "none",
+    "log",
+    "quantile",
+]
+
+_CategoryEncodingName: TypeAlias = Literal[
+    "onehot",
+    "target",
+    "both",
 ]
 
 _AugmentationName: TypeAlias = Literal[
@@ -302,6 +345,20 @@ _OutputName: TypeAlias = Literal[
     "middle_quantile",
 ]
 
+_CalibrationName: TypeAlias = Literal[
+    "none",
+    "temperature",
+    "platt",
+    "isotonic",
+]
+
+_NumberEmbeddingName: TypeAlias = Literal[
+    "none",
+    "linear",
+    "piecewise_linear",
+    "periodic",
+]
+
 _OrthogonalityName: TypeAlias = Literal[
     "none",
     "so",
@@ -328,6 +385,12 @@ class ScheduleSpec(Spec):
 class ScaleSpec(Spec):
     """What may be given for data.scale in typed form."""
 
+class TargetScaleSpec(Spec):
+    """What may be given for data.target_scale in typed form."""
+
+class CategoryEncodingSpec(Spec):
+    """What may be given for data.categories in typed form."""
+
 class AugmentationSpec(Spec):
     """What may be given for data.augment in typed form."""
 
@@ -339,6 +402,12 @@ class NormSpec(Spec):
 
 class OutputSpec(Spec):
     """What may be given for model.output in typed form."""
+
+class CalibrationSpec(Spec):
+    """What may be given for model.calibration in typed form."""
+
+class NumberEmbeddingSpec(Spec):
+    """What may be given for model.number_embedding in typed form."""
 
 class OrthogonalitySpec(Spec):
     """What may be given for regularize.orthogonality in typed form."""
@@ -356,15 +425,22 @@ class Data(Spec):
             which may hold or not; 'auto' chooses it for such targets, and 'multi_regression' learns
             them as numbers.
         target_scale: how the targets of a regression are learned: 'standard', minus the mean and
-            divided by the standard deviation of the training part, or 'none', in their own units.
-            'auto' is what the loss takes: counts for 'poisson' and 'negative_binomial', standardised
-            targets for others. Predictions and metrics are in the units of the targets in any case.
+            divided by the standard deviation of the training part; 'log', their logarithms,
+            standardised, of 1 + y if some are 0; 'quantile', their normal scores (target_transform); or
+            'none', in their own units. 'auto' is what the loss takes: counts for 'poisson' and
+            'negative_binomial', standardised targets for others. Predictions and metrics are in the
+            units of the targets in any case.
         scale: how numeric inputs are scaled, with statistics of the training part: 'standard',
-            'center', 'minmax', 'pca', 'whiten', 'zca' or 'none'; or a table with a name and settings.
+            'center', 'minmax', 'robust', 'quantile', 'pca', 'whiten', 'zca' or 'none'; or a table with
+            a name and settings.
+        categories: how columns of categories are encoded: 'onehot', one input for each category;
+            'target', the mean target of the category's rows, shrunk to the mean of all, with one input
+            for each class of several; 'both'. Training rows are encoded out of fold, see
+            category_encoding. 'columns' chooses it for one column.
         clip: scaled numbers x are compressed smoothly to x / sqrt(1 + (x / clip)^2), which stays within
             +-clip, so that one outlier cannot dominate a step. Unit: standard deviations. 'none': off.
             At 10, a number within three standard deviations changes by at most 5 %. It applies only to
-            scales with standard deviation 1.
+            scales with standard deviation 1; 'robust' has a bound of its own.
         augment: random changes of the training rows in each step: names of methods, or tables with a
             name and settings, in the order in which they are applied.
         batch_size: number of rows in a batch; 'auto' chooses it by the number of training rows.
@@ -386,7 +462,9 @@ class Data(Spec):
             'month-first', 'year-first', a pattern such as '%d.%m.%Y %H:%M', or the unit of numbers
             since 1970-01-01 ('days', 'seconds', 'milliseconds', 'microseconds', 'nanoseconds'); 'zone'
             the time zone whose local time is meant, such as 'Europe/Paris'. A list of strings, '["S",
-            "M", "L"]', declares ordered categories.
+            "M", "L"]', declares ordered categories. {kind = "categorical", encoding = "target"} chooses
+            the encoding of a column: 'onehot', 'target' or 'both'; of an ordered one, with 'order =
+            ["S", "M", "L"]', 'thermometer' or 'ordinal', the standardised rank as one input.
         missing: strings that stand for a missing value, in all columns; or a table of such lists by the
             name of the column, {"region": []}, and the defaults for all others. An empty cell is always
             missing. A number in the list, '-999', is missing in any way of writing it, also in a column
@@ -418,6 +496,9 @@ class Data(Spec):
             memory. Temporary files hold the encoded rows (in 'TMPDIR', an environment variable).
         class_weights: 'balanced' weights each training row by n / (K n_k), with n_k the number of rows
             of its class.
+        label_separator: the character between the labels of a row, if the target is a string such as
+            'red;round'. Each label is then a target of its own ('multi_label'), and an empty cell is a
+            row without labels. Targets that are lists of labels need no setting.
     """
 
     def __init__(
@@ -425,8 +506,9 @@ class Data(Spec):
         *,
         target: str | Sequence[str] | None = None,
         task: Literal["auto", "regression", "classification", "multi_regression", "binary", "multiclass", "multi_label"] = "auto",
-        target_scale: Literal["auto", "standard", "none"] = "auto",
+        target_scale: _TargetScaleName | TargetScaleSpec | str = "auto",
         scale: _ScaleName | ScaleSpec | str | Mapping[str, Any] = "standard",
+        categories: _CategoryEncodingName | CategoryEncodingSpec | str = "onehot",
         clip: float | Literal["none"] = 10.0,
         augment: _AugmentationName | AugmentationSpec | str | Mapping[str, Any] | Sequence[_AugmentationName | AugmentationSpec | str | Mapping[str, Any]] = (),
         batch_size: int | Literal["auto"] = "auto",
@@ -453,6 +535,7 @@ class Data(Spec):
         image_white: float | Literal["auto"] = "auto",
         stream: bool = False,
         class_weights: Literal["none", "balanced"] = "none",
+        label_separator: Literal["none", ";", ",", "|", "/", ":", "+", "&", " ", "	"] = "none",
     ) -> None: ...
 
 @final
@@ -462,9 +545,23 @@ class Model(ModelSpec):
     Args:
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
+        preset: "quick" trains one network; "good" an ensemble of different ones on tables, at about six
+            times the time (presets). It sets 'members' and 'ensemble', and no key that the recipe
+            specifies.
+        calibration: how the probabilities of classes are calibrated on the validation rows after
+            training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
+            "temperature" where there are validation rows.
         ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
             are the random samples 0, 1, ... under the seed; with more 'init.restarts', the best of
             these on the validation rows.
+        members: the networks of an ensemble that differ, each a table of the keys in which it differs
+            from the recipe, such as {"model.hidden" = [64], "optimizer.lr" = 0.01}; keys of model,
+            loss, init, optimizer, schedule, gradient and regularize. Each is trained 'init.restarts'
+            times, and 'ensemble' is the largest number that is kept.
+        ensemble_selection: how they are chosen on the validation rows: "best", the networks with the
+            best monitored values; "greedy", one after another, each the one that lowers the loss of the
+            mean prediction most, with repetition (greedy); "auto" is "greedy" for 'members', else
+            "best".
         pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are
             matched by name; the inputs are scaled by the new data's statistics.
         pretrained_head: what happens to the last layer: "auto" initializes it again where its shape
@@ -472,6 +569,11 @@ class Model(ModelSpec):
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
             statistics of frozen modules are not updated either.
         text_dimension: the size of the learned embedding of a text column (TextEmbedding).
+        dropout_schedule: a schedule of the rates of all dropout layers over the training, of
+            'stop.max_epochs' epochs: "constant", "flat_cosine", "cosine" or "coslog4", each as the
+            schedule of that name.
+        number_embedding: how each number of a row enters the network: "none", "linear",
+            "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
         degree: the largest exponent. Default 3, a cubic.
         hidden: the widths of the hidden layers.
         activation: a name in 'ACTIVATIONS', a table with 'name' and settings, or a constructor. With
@@ -481,6 +583,18 @@ class Model(ModelSpec):
         dropout: the probability to drop a hidden unit, after each activation.
         residual: whether each hidden layer that is as wide as the hidden layer before has a skip
             connection (Residual).
+        scaling_layer: whether each input is first multiplied by a learned factor (Scaling), in 'scale'.
+        parametric_activation: whether each hidden unit mixes its activation with the identity by a
+            learned share (ParametricActivation).
+        width: the size of h.
+        inner_width: the number of hidden units of a block.
+        blocks: the number of blocks.
+        residual_dropout: the probability to drop an output of a block.
+        submodels: k. Default 32, as in the paper.
+        adapters: "all" for adapters at all hidden layers; "first" for one adapter, at the inputs,
+            before a network that all members share up to the output layers (TabM-mini in the paper).
+        adapter_init: the initial scales of the inputs: "signs" for ±1, "normal" for a standard normal
+            distribution, which the paper uses after numerical embeddings, or "ones".
         channels: the number of output channels of each block.
         kernel: the kernel size of the convolutions, an odd number.
         channel_dropout: the probability to drop a whole channel, after each block.
@@ -496,11 +610,17 @@ class Model(ModelSpec):
         *,
         name: _ModelName | Literal["auto"] | str | Callable[..., Any] = "auto",
         output: _OutputName | OutputSpec | str = "auto",
+        preset: Literal["quick", "good"] = "quick",
+        calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
+        members: Sequence[Mapping[str, Any]] = (),
+        ensemble_selection: Literal["auto", "best", "greedy"] = "auto",
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
         text_dimension: int = 32,
+        dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
+        number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
         degree: int = 3,
         hidden: Sequence[int] = (128, 128),
         activation: _ActivationName | ActivationSpec | str | Mapping[str, Any] | Callable[..., Any] = "relu",
@@ -508,6 +628,15 @@ class Model(ModelSpec):
         norm_position: Literal["before", "after"] = "before",
         dropout: float = 0.0,
         residual: bool = False,
+        scaling_layer: bool = False,
+        parametric_activation: bool = False,
+        width: int = 192,
+        inner_width: int = 384,
+        blocks: int = 2,
+        residual_dropout: float = 0.0,
+        submodels: int = 32,
+        adapters: Literal["all", "first"] = "all",
+        adapter_init: Literal["signs", "normal", "ones"] = "signs",
         channels: Sequence[int] = (32, 64),
         kernel: int = 3,
         channel_dropout: float = 0.0,
@@ -568,6 +697,7 @@ class Init(InitSpec):
         mode: "fan_in" preserves the activations, "fan_out" (variance g²/d_out) the gradients.
         value: the value of all weights.
         std: the standard deviation.
+        points: P, the number of rows that place a bias. Default 5, as in RealMLP ("he+5").
     """
 
     def __init__(
@@ -580,6 +710,7 @@ class Init(InitSpec):
         mode: Literal["fan_in", "fan_out"] = "fan_in",
         value: float = 0.01,
         std: float = 0.01,
+        points: int = 5,
     ) -> None: ...
 
 @final
@@ -826,6 +957,9 @@ class Regularize(Spec):
 
     Args:
         weight_decay: decoupled decay: before each step w <- (1 - lr * weight_decay) w (AdamW's rule).
+        weight_decay_schedule: a schedule of weight_decay over the training, of 'stop.max_epochs'
+            epochs: "constant", "flat_cosine", "cosine" or "coslog4", each as the schedule of that name.
+            The learning rate multiplies it as well.
         l2: adds l2 * sum ||W||_F^2 to the loss; its gradient is 2 * l2 * W.
         l1: adds l1 * sum |W| to the loss.
         l1_prox: after each step W <- sign(W) max(|W| - t * l1_prox, 0), which makes weights exactly
@@ -845,6 +979,7 @@ class Regularize(Spec):
         self,
         *,
         weight_decay: float | Literal["auto"] = "auto",
+        weight_decay_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
         l2: float = 0.0,
         l1: float = 0.0,
         l1_prox: float = 0.0,
@@ -977,9 +1112,23 @@ class Linear(ModelSpec):
     Args:
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
+        preset: "quick" trains one network; "good" an ensemble of different ones on tables, at about six
+            times the time (presets). It sets 'members' and 'ensemble', and no key that the recipe
+            specifies.
+        calibration: how the probabilities of classes are calibrated on the validation rows after
+            training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
+            "temperature" where there are validation rows.
         ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
             are the random samples 0, 1, ... under the seed; with more 'init.restarts', the best of
             these on the validation rows.
+        members: the networks of an ensemble that differ, each a table of the keys in which it differs
+            from the recipe, such as {"model.hidden" = [64], "optimizer.lr" = 0.01}; keys of model,
+            loss, init, optimizer, schedule, gradient and regularize. Each is trained 'init.restarts'
+            times, and 'ensemble' is the largest number that is kept.
+        ensemble_selection: how they are chosen on the validation rows: "best", the networks with the
+            best monitored values; "greedy", one after another, each the one that lowers the loss of the
+            mean prediction most, with repetition (greedy); "auto" is "greedy" for 'members', else
+            "best".
         pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are
             matched by name; the inputs are scaled by the new data's statistics.
         pretrained_head: what happens to the last layer: "auto" initializes it again where its shape
@@ -987,17 +1136,28 @@ class Linear(ModelSpec):
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
             statistics of frozen modules are not updated either.
         text_dimension: the size of the learned embedding of a text column (TextEmbedding).
+        dropout_schedule: a schedule of the rates of all dropout layers over the training, of
+            'stop.max_epochs' epochs: "constant", "flat_cosine", "cosine" or "coslog4", each as the
+            schedule of that name.
+        number_embedding: how each number of a row enters the network: "none", "linear",
+            "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
     """
 
     def __init__(
         self,
         *,
         output: _OutputName | OutputSpec | str = "auto",
+        preset: Literal["quick", "good"] = "quick",
+        calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
+        members: Sequence[Mapping[str, Any]] = (),
+        ensemble_selection: Literal["auto", "best", "greedy"] = "auto",
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
         text_dimension: int = 32,
+        dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
+        number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
     ) -> None: ...
 
 @final
@@ -1009,9 +1169,23 @@ class Polynomial(ModelSpec):
         degree: the largest exponent. Default 3, a cubic.
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
+        preset: "quick" trains one network; "good" an ensemble of different ones on tables, at about six
+            times the time (presets). It sets 'members' and 'ensemble', and no key that the recipe
+            specifies.
+        calibration: how the probabilities of classes are calibrated on the validation rows after
+            training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
+            "temperature" where there are validation rows.
         ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
             are the random samples 0, 1, ... under the seed; with more 'init.restarts', the best of
             these on the validation rows.
+        members: the networks of an ensemble that differ, each a table of the keys in which it differs
+            from the recipe, such as {"model.hidden" = [64], "optimizer.lr" = 0.01}; keys of model,
+            loss, init, optimizer, schedule, gradient and regularize. Each is trained 'init.restarts'
+            times, and 'ensemble' is the largest number that is kept.
+        ensemble_selection: how they are chosen on the validation rows: "best", the networks with the
+            best monitored values; "greedy", one after another, each the one that lowers the loss of the
+            mean prediction most, with repetition (greedy); "auto" is "greedy" for 'members', else
+            "best".
         pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are
             matched by name; the inputs are scaled by the new data's statistics.
         pretrained_head: what happens to the last layer: "auto" initializes it again where its shape
@@ -1019,6 +1193,11 @@ class Polynomial(ModelSpec):
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
             statistics of frozen modules are not updated either.
         text_dimension: the size of the learned embedding of a text column (TextEmbedding).
+        dropout_schedule: a schedule of the rates of all dropout layers over the training, of
+            'stop.max_epochs' epochs: "constant", "flat_cosine", "cosine" or "coslog4", each as the
+            schedule of that name.
+        number_embedding: how each number of a row enters the network: "none", "linear",
+            "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
     """
 
     def __init__(
@@ -1026,11 +1205,17 @@ class Polynomial(ModelSpec):
         *,
         degree: int = 3,
         output: _OutputName | OutputSpec | str = "auto",
+        preset: Literal["quick", "good"] = "quick",
+        calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
+        members: Sequence[Mapping[str, Any]] = (),
+        ensemble_selection: Literal["auto", "best", "greedy"] = "auto",
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
         text_dimension: int = 32,
+        dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
+        number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
     ) -> None: ...
 
 @final
@@ -1047,11 +1232,28 @@ class MLP(ModelSpec):
         dropout: the probability to drop a hidden unit, after each activation.
         residual: whether each hidden layer that is as wide as the hidden layer before has a skip
             connection (Residual).
+        scaling_layer: whether each input is first multiplied by a learned factor (Scaling), in 'scale'.
+        parametric_activation: whether each hidden unit mixes its activation with the identity by a
+            learned share (ParametricActivation).
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
+        preset: "quick" trains one network; "good" an ensemble of different ones on tables, at about six
+            times the time (presets). It sets 'members' and 'ensemble', and no key that the recipe
+            specifies.
+        calibration: how the probabilities of classes are calibrated on the validation rows after
+            training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
+            "temperature" where there are validation rows.
         ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
             are the random samples 0, 1, ... under the seed; with more 'init.restarts', the best of
             these on the validation rows.
+        members: the networks of an ensemble that differ, each a table of the keys in which it differs
+            from the recipe, such as {"model.hidden" = [64], "optimizer.lr" = 0.01}; keys of model,
+            loss, init, optimizer, schedule, gradient and regularize. Each is trained 'init.restarts'
+            times, and 'ensemble' is the largest number that is kept.
+        ensemble_selection: how they are chosen on the validation rows: "best", the networks with the
+            best monitored values; "greedy", one after another, each the one that lowers the loss of the
+            mean prediction most, with repetition (greedy); "auto" is "greedy" for 'members', else
+            "best".
         pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are
             matched by name; the inputs are scaled by the new data's statistics.
         pretrained_head: what happens to the last layer: "auto" initializes it again where its shape
@@ -1059,6 +1261,11 @@ class MLP(ModelSpec):
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
             statistics of frozen modules are not updated either.
         text_dimension: the size of the learned embedding of a text column (TextEmbedding).
+        dropout_schedule: a schedule of the rates of all dropout layers over the training, of
+            'stop.max_epochs' epochs: "constant", "flat_cosine", "cosine" or "coslog4", each as the
+            schedule of that name.
+        number_embedding: how each number of a row enters the network: "none", "linear",
+            "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
     """
 
     def __init__(
@@ -1070,12 +1277,159 @@ class MLP(ModelSpec):
         norm_position: Literal["before", "after"] = "before",
         dropout: float = 0.0,
         residual: bool = False,
+        scaling_layer: bool = False,
+        parametric_activation: bool = False,
         output: _OutputName | OutputSpec | str = "auto",
+        preset: Literal["quick", "good"] = "quick",
+        calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
+        members: Sequence[Mapping[str, Any]] = (),
+        ensemble_selection: Literal["auto", "best", "greedy"] = "auto",
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
         text_dimension: int = 32,
+        dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
+        number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
+    ) -> None: ...
+
+@final
+class ResNet(ModelSpec):
+    """Build a residual network for tables, with a norm before each block.
+
+    Args:
+        width: the size of h.
+        inner_width: the number of hidden units of a block.
+        blocks: the number of blocks.
+        activation: a name in 'ACTIVATIONS', a table with 'name' and settings, or a constructor.
+        norm: a name in 'NORMS', a table with 'name' and settings, or a constructor.
+        dropout: the probability to drop a hidden unit of a block.
+        residual_dropout: the probability to drop an output of a block.
+        output: the output activation, which turns raw outputs into predictions; "auto" follows from the
+            task.
+        preset: "quick" trains one network; "good" an ensemble of different ones on tables, at about six
+            times the time (presets). It sets 'members' and 'ensemble', and no key that the recipe
+            specifies.
+        calibration: how the probabilities of classes are calibrated on the validation rows after
+            training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
+            "temperature" where there are validation rows.
+        ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
+            are the random samples 0, 1, ... under the seed; with more 'init.restarts', the best of
+            these on the validation rows.
+        members: the networks of an ensemble that differ, each a table of the keys in which it differs
+            from the recipe, such as {"model.hidden" = [64], "optimizer.lr" = 0.01}; keys of model,
+            loss, init, optimizer, schedule, gradient and regularize. Each is trained 'init.restarts'
+            times, and 'ensemble' is the largest number that is kept.
+        ensemble_selection: how they are chosen on the validation rows: "best", the networks with the
+            best monitored values; "greedy", one after another, each the one that lowers the loss of the
+            mean prediction most, with repetition (greedy); "auto" is "greedy" for 'members', else
+            "best".
+        pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are
+            matched by name; the inputs are scaled by the new data's statistics.
+        pretrained_head: what happens to the last layer: "auto" initializes it again where its shape
+            differs, as with other classes, "replace" always does, "keep" never.
+        freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
+            statistics of frozen modules are not updated either.
+        text_dimension: the size of the learned embedding of a text column (TextEmbedding).
+        dropout_schedule: a schedule of the rates of all dropout layers over the training, of
+            'stop.max_epochs' epochs: "constant", "flat_cosine", "cosine" or "coslog4", each as the
+            schedule of that name.
+        number_embedding: how each number of a row enters the network: "none", "linear",
+            "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int = 192,
+        inner_width: int = 384,
+        blocks: int = 2,
+        activation: _ActivationName | ActivationSpec | str | Mapping[str, Any] | Callable[..., Any] = "relu",
+        norm: _NormName | NormSpec | str | Mapping[str, Any] | Callable[..., Any] = "batch",
+        dropout: float = 0.1,
+        residual_dropout: float = 0.0,
+        output: _OutputName | OutputSpec | str = "auto",
+        preset: Literal["quick", "good"] = "quick",
+        calibration: _CalibrationName | CalibrationSpec | str = "auto",
+        ensemble: int = 1,
+        members: Sequence[Mapping[str, Any]] = (),
+        ensemble_selection: Literal["auto", "best", "greedy"] = "auto",
+        pretrained: str | None = None,
+        pretrained_head: Literal["auto", "keep", "replace"] = "auto",
+        freeze: str | Sequence[str] = (),
+        text_dimension: int = 32,
+        dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
+        number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
+    ) -> None: ...
+
+@final
+class TabM(ModelSpec):
+    """Build TabM, an ensemble of k multilayer perceptrons that share their linear layers.
+
+    Args:
+        submodels: k. Default 32, as in the paper.
+        hidden: the widths of the hidden layers.
+        activation: a name in 'ACTIVATIONS', a table with 'name' and settings, or a constructor.
+        dropout: the probability to drop a hidden unit, after each activation. Default 0.1, as in the
+            paper.
+        adapters: "all" for adapters at all hidden layers; "first" for one adapter, at the inputs,
+            before a network that all members share up to the output layers (TabM-mini in the paper).
+        adapter_init: the initial scales of the inputs: "signs" for ±1, "normal" for a standard normal
+            distribution, which the paper uses after numerical embeddings, or "ones".
+        output: the output activation, which turns raw outputs into predictions; "auto" follows from the
+            task.
+        preset: "quick" trains one network; "good" an ensemble of different ones on tables, at about six
+            times the time (presets). It sets 'members' and 'ensemble', and no key that the recipe
+            specifies.
+        calibration: how the probabilities of classes are calibrated on the validation rows after
+            training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
+            "temperature" where there are validation rows.
+        ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
+            are the random samples 0, 1, ... under the seed; with more 'init.restarts', the best of
+            these on the validation rows.
+        members: the networks of an ensemble that differ, each a table of the keys in which it differs
+            from the recipe, such as {"model.hidden" = [64], "optimizer.lr" = 0.01}; keys of model,
+            loss, init, optimizer, schedule, gradient and regularize. Each is trained 'init.restarts'
+            times, and 'ensemble' is the largest number that is kept.
+        ensemble_selection: how they are chosen on the validation rows: "best", the networks with the
+            best monitored values; "greedy", one after another, each the one that lowers the loss of the
+            mean prediction most, with repetition (greedy); "auto" is "greedy" for 'members', else
+            "best".
+        pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are
+            matched by name; the inputs are scaled by the new data's statistics.
+        pretrained_head: what happens to the last layer: "auto" initializes it again where its shape
+            differs, as with other classes, "replace" always does, "keep" never.
+        freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
+            statistics of frozen modules are not updated either.
+        text_dimension: the size of the learned embedding of a text column (TextEmbedding).
+        dropout_schedule: a schedule of the rates of all dropout layers over the training, of
+            'stop.max_epochs' epochs: "constant", "flat_cosine", "cosine" or "coslog4", each as the
+            schedule of that name.
+        number_embedding: how each number of a row enters the network: "none", "linear",
+            "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
+    """
+
+    def __init__(
+        self,
+        *,
+        submodels: int = 32,
+        hidden: Sequence[int] = (256, 256, 256),
+        activation: _ActivationName | ActivationSpec | str | Mapping[str, Any] | Callable[..., Any] = "relu",
+        dropout: float = 0.1,
+        adapters: Literal["all", "first"] = "all",
+        adapter_init: Literal["signs", "normal", "ones"] = "signs",
+        output: _OutputName | OutputSpec | str = "auto",
+        preset: Literal["quick", "good"] = "quick",
+        calibration: _CalibrationName | CalibrationSpec | str = "auto",
+        ensemble: int = 1,
+        members: Sequence[Mapping[str, Any]] = (),
+        ensemble_selection: Literal["auto", "best", "greedy"] = "auto",
+        pretrained: str | None = None,
+        pretrained_head: Literal["auto", "keep", "replace"] = "auto",
+        freeze: str | Sequence[str] = (),
+        text_dimension: int = 32,
+        dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
+        number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
     ) -> None: ...
 
 @final
@@ -1097,9 +1451,23 @@ class ConvNet(ModelSpec):
         dropout: the probability to drop a unit of the head's hidden layers.
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
+        preset: "quick" trains one network; "good" an ensemble of different ones on tables, at about six
+            times the time (presets). It sets 'members' and 'ensemble', and no key that the recipe
+            specifies.
+        calibration: how the probabilities of classes are calibrated on the validation rows after
+            training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
+            "temperature" where there are validation rows.
         ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
             are the random samples 0, 1, ... under the seed; with more 'init.restarts', the best of
             these on the validation rows.
+        members: the networks of an ensemble that differ, each a table of the keys in which it differs
+            from the recipe, such as {"model.hidden" = [64], "optimizer.lr" = 0.01}; keys of model,
+            loss, init, optimizer, schedule, gradient and regularize. Each is trained 'init.restarts'
+            times, and 'ensemble' is the largest number that is kept.
+        ensemble_selection: how they are chosen on the validation rows: "best", the networks with the
+            best monitored values; "greedy", one after another, each the one that lowers the loss of the
+            mean prediction most, with repetition (greedy); "auto" is "greedy" for 'members', else
+            "best".
         pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are
             matched by name; the inputs are scaled by the new data's statistics.
         pretrained_head: what happens to the last layer: "auto" initializes it again where its shape
@@ -1107,6 +1475,11 @@ class ConvNet(ModelSpec):
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
             statistics of frozen modules are not updated either.
         text_dimension: the size of the learned embedding of a text column (TextEmbedding).
+        dropout_schedule: a schedule of the rates of all dropout layers over the training, of
+            'stop.max_epochs' epochs: "constant", "flat_cosine", "cosine" or "coslog4", each as the
+            schedule of that name.
+        number_embedding: how each number of a row enters the network: "none", "linear",
+            "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
     """
 
     def __init__(
@@ -1123,11 +1496,17 @@ class ConvNet(ModelSpec):
         dense: Sequence[int] = (128,),
         dropout: float = 0.0,
         output: _OutputName | OutputSpec | str = "auto",
+        preset: Literal["quick", "good"] = "quick",
+        calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
+        members: Sequence[Mapping[str, Any]] = (),
+        ensemble_selection: Literal["auto", "best", "greedy"] = "auto",
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
         text_dimension: int = 32,
+        dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
+        number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
     ) -> None: ...
 
 @final
@@ -1139,9 +1518,23 @@ class UnitaryRNN(ModelSpec):
         units: N, the number of complex units of the state.
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
+        preset: "quick" trains one network; "good" an ensemble of different ones on tables, at about six
+            times the time (presets). It sets 'members' and 'ensemble', and no key that the recipe
+            specifies.
+        calibration: how the probabilities of classes are calibrated on the validation rows after
+            training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
+            "temperature" where there are validation rows.
         ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
             are the random samples 0, 1, ... under the seed; with more 'init.restarts', the best of
             these on the validation rows.
+        members: the networks of an ensemble that differ, each a table of the keys in which it differs
+            from the recipe, such as {"model.hidden" = [64], "optimizer.lr" = 0.01}; keys of model,
+            loss, init, optimizer, schedule, gradient and regularize. Each is trained 'init.restarts'
+            times, and 'ensemble' is the largest number that is kept.
+        ensemble_selection: how they are chosen on the validation rows: "best", the networks with the
+            best monitored values; "greedy", one after another, each the one that lowers the loss of the
+            mean prediction most, with repetition (greedy); "auto" is "greedy" for 'members', else
+            "best".
         pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are
             matched by name; the inputs are scaled by the new data's statistics.
         pretrained_head: what happens to the last layer: "auto" initializes it again where its shape
@@ -1149,6 +1542,11 @@ class UnitaryRNN(ModelSpec):
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
             statistics of frozen modules are not updated either.
         text_dimension: the size of the learned embedding of a text column (TextEmbedding).
+        dropout_schedule: a schedule of the rates of all dropout layers over the training, of
+            'stop.max_epochs' epochs: "constant", "flat_cosine", "cosine" or "coslog4", each as the
+            schedule of that name.
+        number_embedding: how each number of a row enters the network: "none", "linear",
+            "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
     """
 
     def __init__(
@@ -1156,11 +1554,17 @@ class UnitaryRNN(ModelSpec):
         *,
         units: int = 128,
         output: _OutputName | OutputSpec | str = "auto",
+        preset: Literal["quick", "good"] = "quick",
+        calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
+        members: Sequence[Mapping[str, Any]] = (),
+        ensemble_selection: Literal["auto", "best", "greedy"] = "auto",
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
         text_dimension: int = 32,
+        dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
+        number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
     ) -> None: ...
 
 @final
@@ -1509,6 +1913,30 @@ class NormalInit(InitSpec):
         self,
         *,
         std: float = 0.01,
+        output_gain: float | Literal["auto"] = "auto",
+        draw: int = 0,
+        restarts: int = 1,
+    ) -> None: ...
+
+@final
+class DataDrivenInit(InitSpec):
+    """Data-driven initialization: hidden units of variance 1 on training rows, with biases at random
+    points among them.
+
+    Args:
+        points: P, the number of rows that place a bias. Default 5, as in RealMLP ("he+5").
+        output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
+            initial value, so that the first steps need not undo random ones.
+        draw: index of the random sample of initial weights under this seed; the split and the order of
+            the rows do not depend on it.
+        restarts: the number of networks trained, from the samples 0, 1, ...; the one with the best
+            monitored value on the validation rows is kept.
+    """
+
+    def __init__(
+        self,
+        *,
+        points: int = 5,
         output_gain: float | Literal["auto"] = "auto",
         draw: int = 0,
         restarts: int = 1,
@@ -2858,6 +3286,39 @@ class OneCycle(ScheduleSpec):
     ) -> None: ...
 
 @final
+class Coslog4(ScheduleSpec):
+    """Four cosine cycles from zero to the base learning rate and back, each twice as long as the one
+    before.
+
+    Args:
+        per: k counts steps or epochs.
+        warmup: epochs of linear warm-up.
+    """
+
+    def __init__(
+        self,
+        *,
+        per: Literal["step", "epoch"] = "step",
+        warmup: float = 0.0,
+    ) -> None: ...
+
+@final
+class FlatCosine(ScheduleSpec):
+    """Keep the base learning rate for half of the training, then decay it along half a cosine to zero.
+
+    Args:
+        per: k counts steps or epochs.
+        warmup: epochs of linear warm-up.
+    """
+
+    def __init__(
+        self,
+        *,
+        per: Literal["step", "epoch"] = "step",
+        warmup: float = 0.0,
+    ) -> None: ...
+
+@final
 class StandardScale(ScaleSpec):
     """Standardise each input to mean 0 and standard deviation 1."""
 
@@ -2874,6 +3335,35 @@ class MinMaxScale(ScaleSpec):
     """Scale each input so that the training rows range from 0 to 1."""
 
     def __init__(self) -> None: ...
+
+@final
+class RobustScale(ScaleSpec):
+    """Centre each input by its median and divide it by the distance of its quartiles; then bound it
+    smoothly.
+
+    Args:
+        clip: c.
+    """
+
+    def __init__(
+        self,
+        *,
+        clip: float = 3.0,
+    ) -> None: ...
+
+@final
+class QuantileScale(ScaleSpec):
+    """Map each input to a normal one by its quantiles in the training rows.
+
+    Args:
+        quantiles: Q, at most the number of training rows.
+    """
+
+    def __init__(
+        self,
+        *,
+        quantiles: int = 1000,
+    ) -> None: ...
 
 @final
 class PCAScale(ScaleSpec):
@@ -2928,6 +3418,42 @@ class ZCAScale(ScaleSpec):
         ridge: float = 1e-08,
         standardize: bool = True,
     ) -> None: ...
+
+@final
+class StandardTargetScale(TargetScaleSpec):
+    """Learn targets minus the mean and divided by the standard deviation of the training targets."""
+
+    def __init__(self) -> None: ...
+
+@final
+class LogTargetScale(TargetScaleSpec):
+    """Learn the logarithm of positive targets, standardised; of 1 + y if some of them are 0."""
+
+    def __init__(self) -> None: ...
+
+@final
+class QuantileTargetScale(TargetScaleSpec):
+    """Learn the normal score of each target: the quantile of the standard normal distribution at its rank."""
+
+    def __init__(self) -> None: ...
+
+@final
+class OneHotCategories(CategoryEncodingSpec):
+    """Encode a category as one input for each category, 1 for its own and 0 for the others."""
+
+    def __init__(self) -> None: ...
+
+@final
+class TargetCategories(CategoryEncodingSpec):
+    """Encode a category as the mean target of its rows, shrunk to the mean of all rows."""
+
+    def __init__(self) -> None: ...
+
+@final
+class BothCategories(CategoryEncodingSpec):
+    """Encode a category both as one input for each category and as the mean target of its rows."""
+
+    def __init__(self) -> None: ...
 
 @final
 class Flip(AugmentationSpec):
@@ -3401,6 +3927,84 @@ class MiddleQuantileOutput(OutputSpec):
         self,
         *,
         levels: Any = (0.1, 0.5, 0.9),
+    ) -> None: ...
+
+@final
+class TemperatureCalibration(CalibrationSpec):
+    """Temperature scaling: divide all logits by one number T > 0."""
+
+    def __init__(self) -> None: ...
+
+@final
+class PlattCalibration(CalibrationSpec):
+    """Platt scaling: a logistic regression on the logit, of two classes or of each label."""
+
+    def __init__(self) -> None: ...
+
+@final
+class IsotonicCalibration(CalibrationSpec):
+    """Isotonic calibration: the nondecreasing function of the logit that fits the frequencies best."""
+
+    def __init__(self) -> None: ...
+
+@final
+class LinearEmbedding(NumberEmbeddingSpec):
+    """Linear embedding of numbers: each number times a learned vector of its own, plus another.
+
+    Args:
+        dimension: e.
+        activation: f, "none" or "relu".
+    """
+
+    def __init__(
+        self,
+        *,
+        dimension: int = 8,
+        activation: Literal["none", "relu"] = "none",
+    ) -> None: ...
+
+@final
+class PiecewiseLinearEmbedding(NumberEmbeddingSpec):
+    """Piecewise-linear encoding of numbers: each number becomes its position within each of B bins.
+
+    Args:
+        bins: B, the largest number of bins of a number.
+        edges: how the edges are placed: "quantile", with equal numbers of rows in the bins, or "tree",
+            at the thresholds of a decision tree that predicts the targets from the number alone.
+        leaf_rows: the smallest number of rows in a leaf of that tree.
+        dimension: the size of the embedding of a number; 0 for the encoding itself.
+        activation: f, "none" or "relu".
+    """
+
+    def __init__(
+        self,
+        *,
+        bins: int = 16,
+        edges: Literal["quantile", "tree"] = "quantile",
+        leaf_rows: int = 32,
+        dimension: int = 0,
+        activation: Literal["none", "relu"] = "none",
+    ) -> None: ...
+
+@final
+class PeriodicEmbedding(NumberEmbeddingSpec):
+    """Periodic embedding of numbers: sines and cosines of learned frequencies, and a linear map, for each
+    number.
+
+    Args:
+        form: "pbld" or "plr".
+        frequencies: k.
+        dimension: e; at least 2 for 'pbld'.
+        sigma: σ, relative to numbers of about unit size.
+    """
+
+    def __init__(
+        self,
+        *,
+        form: Literal["pbld", "plr"] = "pbld",
+        frequencies: int = 16,
+        dimension: int = 4,
+        sigma: float = 0.1,
     ) -> None: ...
 
 @final

@@ -8,7 +8,10 @@ from typing import Literal
 from descend.nn.choice import Choice
 from descend.param_types import Count, NonNegative
 
-__all__ = ["RegularizeSettings"]
+__all__ = ["RegularizeSettings", "SettingSchedule"]
+
+SettingSchedule = Literal["constant", "flat_cosine", "cosine", "coslog4"]
+"""The schedule of a setting, by its name: a function of the share of the training that is done."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +22,8 @@ class RegularizeSettings:
 
     Args:
         weight_decay: decoupled decay: before each step w <- (1 - lr * weight_decay) w (AdamW's rule).
+        weight_decay_schedule: a schedule of weight_decay over the training, of ``stop.max_epochs`` epochs: "constant",
+            "flat_cosine", "cosine" or "coslog4", each as the schedule of that name. The learning rate multiplies it as well.
         l2: adds l2 * sum ||W||_F^2 to the loss; its gradient is 2 * l2 * W.
         l1: adds l1 * sum |W| to the loss.
         l1_prox: after each step W <- sign(W) max(|W| - t * l1_prox, 0), which makes weights exactly zero; t is the learning
@@ -34,6 +39,7 @@ class RegularizeSettings:
     """
 
     weight_decay: NonNegative | Literal["auto"] = "auto"
+    weight_decay_schedule: SettingSchedule = "constant"
     l2: NonNegative = 0.0
     l1: NonNegative = 0.0
     l1_prox: NonNegative = 0.0

@@ -32,6 +32,7 @@ from descend.recipe.constraints import (
 )
 from descend.recipe.defaults import facts_of
 from descend.recipe.penalties import build_penalty, build_row_penalty
+from descend.recipe.scheduled import build_scheduled
 from descend.runs.evaluate import measured
 from descend.runs.plan import Plan
 from descend.runs.run import Run
@@ -177,6 +178,9 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
         evaluate=evaluate,
         monitor=run.selection.monitor,
         lagrangian=lagrangian,
+        scheduled=build_scheduled(
+            recipe, run.model, optimizer, steps_per_epoch=batches.steps_per_epoch, total_steps=total
+        ),
         schedule_monitor=recipe.schedule.get("monitor", "validation"),
         average=build_average(
             objective.parameters,

@@ -12,6 +12,8 @@ from descend.constraints import AugmentedLagrangian
 from descend.data.batches import Batch, Order
 from descend.errors import RecipeError, RunError, UserError
 from descend.interface import option
+from descend.nn.ensemble import Ensemble
+from descend.nn.members import MemberMean
 from descend.recipe import Recipe
 from descend.recipe.build import build_model
 from descend.recipe.constraints import ActiveConstraint, build_constraints, build_lagrangian
@@ -62,6 +64,9 @@ def objective_of(
         )
     where = choose_device(planned.recipe.engine["device"])
     model = copy.deepcopy(run.model).to(where, torch.float64).eval()
+    for module in model.modules():
+        if isinstance(module, MemberMean):  # its members are trained on their own losses
+            module.train()
     loss: Any = copy.deepcopy(run.loss).to(where, torch.float64)
     held = build_constraints(planned.recipe, model, seed)
     objective = _objective(planned, model, loss, held, where)
@@ -94,9 +99,9 @@ def optimality_of(
     >>> optimality_of(run).verdict
     'not stationary'
     """
-    if run.recipe.model["ensemble"] > 1:
+    if isinstance(run.model, Ensemble):
         raise UserError(
-            f"this run is an ensemble of {run.recipe.model['ensemble']} independently trained networks, and the loss of "
+            f"this run is an ensemble of {len(run.model.members)} independently trained networks, and the loss of "
             "their mean was not minimised; check a run of one network (model.ensemble = 1)"
         )
     objective = objective_of(run, data, **arguments)
@@ -154,7 +159,9 @@ def check_gradients(
     """
     planned = Planner(data, **arguments).plan(recipe, seed)
     device = choose_device(planned.recipe.engine["device"])
-    model = build_model(planned.recipe, facts_of(planned.prepared.schema, str(device)), seed)
+    model = build_model(
+        planned.recipe, facts_of(planned.prepared.schema, str(device)), seed, planned.prepared.train
+    )
     model = model.to(device, torch.float64).train()
     source = generator(seed, "moved")
     conditions = _conditions(planned.recipe, model)

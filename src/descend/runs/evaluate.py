@@ -17,6 +17,7 @@ from descend.data.batches import Batch
 from descend.data.row_numbers import RowNumbers
 from descend.data.schema import Schema
 from descend.data.source import Source
+from descend.data.target_units import TargetInverse
 from descend.errors import MissingExtraError, require
 from descend.metrics import Form, Metric
 from descend.training.evaluation import measure, outputs_of
@@ -54,12 +55,19 @@ class LazyMapping(Mapping[str, Any]):
 
 
 def units_of(schema: Schema, device: torch.device) -> Callable[[Tensor], Tensor] | None:
-    """Return the map from standardised regression values to original units; None for classification."""
+    """Return the map from learned values of a regression to the units of the targets; None for classification."""
     if schema.classes:
         return None
+    inverse = TargetInverse(schema.target_transforms).to(device) if schema.target_transforms else None
     scale = torch.tensor(schema.target_scale, dtype=torch.float64, device=device)
     mean = torch.tensor(schema.target_mean, dtype=torch.float64, device=device)
-    return lambda values: values.double() * scale + mean
+
+    def units(values: Tensor) -> Tensor:
+        numbers = values.double() * scale + mean
+        found: Tensor = numbers if inverse is None else inverse(numbers)
+        return found
+
+    return units
 
 
 def measured(
@@ -86,7 +94,7 @@ def measured(
         return finished.argmax(1)
 
     return measure(
-        predictor.model,
+        predictor.network,
         batches,
         losses,
         metrics,
@@ -116,7 +124,7 @@ def details(
         part: the name of the part.
     """
     parts = [
-        (outputs_of(predictor.model, b.inputs, precision=predictor.precision), b.targets) for b in batches
+        (outputs_of(predictor.network, b.inputs, precision=predictor.precision), b.targets) for b in batches
     ]
     outputs, targets = (torch.cat(each) for each in zip(*parts, strict=True))
     with torch.inference_mode():

@@ -10,14 +10,17 @@ import torch
 from descend.constraints import KKT
 from descend.data.batches import Order
 from descend.data.preparation import Part
+from descend.recipe.calibration import build_calibration
+from descend.recipe.defaults import facts_of
 from descend.runs.build import evaluation_batches, monitored_losses, part_batches
 from descend.runs.evaluate import LazyMapping, details, measured
 from descend.runs.plan import Plan
 from descend.runs.run import Run
+from descend.training.evaluation import outputs_of
 from descend.training.loop import STOPPED, Training
 from descend.training.records import read_all, undefined_as_none
 
-__all__ = ["Measurements", "finish_run", "measure_parts", "measurements_of"]
+__all__ = ["Measurements", "calibrate", "finish_run", "measure_parts", "measurements_of"]
 
 ROWS_AT_ONCE = 1024
 """The number of rows that are differentiated together."""
@@ -64,6 +67,7 @@ def finish_run(
         best = training.history[training.stopping.best_epoch - 1] if training.history else {}
         run.metrics |= {"validation": dict(best["validation"])} if "validation" in best else {}
         return
+    calibrate(run, planned, device)
     measure_parts(run, planned, device, tested=tested, measurements=measurements)
     if training.lagrangian is not None:
         run.metrics["constraints"] = _constraints(training, prepared.train, device)
@@ -123,6 +127,7 @@ def measurements_of(
     of the data frames, do not exist after a fork.
     """
     _take_best(run, training)
+    calibrate(run, planned, device)
     return _measured_parts(run, planned, device, tested)
 
 
@@ -133,8 +138,26 @@ def _take_best(run: Run, training: Training) -> None:
     run.history = training.history
 
 
+def calibrate(run: Run, planned: Plan, device: torch.device) -> None:
+    """Fit the calibration that the recipe chooses to the network's outputs on the validation rows."""
+    calibration = build_calibration(run.recipe, facts_of(run.schema))
+    run.calibrate(None if calibration is None else calibration.to(device))
+    if calibration is None:
+        return
+    several = run.schema.task == "multi_label"
+    batches = list(evaluation_batches(planned.prepared.validation, device)())
+    outputs = torch.cat(
+        [outputs_of(run.model, each.inputs, precision=run.predictor.precision) for each in batches]
+    )
+    targets = torch.cat([each.targets for each in batches])
+    given = [each.weights for each in batches if each.weights is not None]
+    calibration.fit(outputs, targets, torch.cat(given) if given else None, labels=several)
+
+
 def _measured_parts(run: Run, planned: Plan, device: torch.device, tested: bool) -> Measurements:
     found: Measurements = {}
+    # Training and validation rows are measured as in the history, since the calibration was fitted to the latter.
+    predictor, uncalibrated = run.predictor, dataclasses.replace(run.predictor, calibration=None)
     held_out = len(planned.prepared.validation) + len(planned.prepared.test) > 0
     for name in ("train", "validation", *(["test"] if tested else [])):
         part: Part = getattr(planned.prepared, name)
@@ -144,6 +167,6 @@ def _measured_parts(run: Run, planned: Plan, device: torch.device, tested: bool)
             # Trials of a search, which are not tested, and the training rows are measured as at each epoch.
             every = tested and (name != "train" or not held_out)
             metrics = run.selection.at_end(len(part)) if every else run.selection.each_epoch()
-            values = measured(run.predictor, rows(), losses, metrics)
+            values = measured(predictor if name == "test" else uncalibrated, rows(), losses, metrics)
             found[name] = undefined_as_none(read_all(values))
     return found

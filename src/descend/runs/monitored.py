@@ -8,6 +8,7 @@ from descend.errors import Problem, RecipeError, UserError
 from descend.interface import setting
 from descend.metrics import Metric, undefined_reason
 from descend.recipe import Recipe
+from descend.recipe.members import networks_per_run, selection_of
 from descend.recipe.selection import build_selection
 from descend.runs.evaluate import units_of
 
@@ -32,11 +33,12 @@ def check_monitored(recipe: Recipe, prepared: Prepared) -> None:
                 'use "objective", or hold out rows',
             )
         )
-    if not validated and recipe.init["restarts"] > recipe.model["ensemble"]:
+    if not validated and (
+        networks_per_run(recipe) > recipe.model["ensemble"] or selection_of(recipe) == "greedy"
+    ):
         problems.append(
             Problem(
-                "init",
-                "restarts",
+                *(("model", "members") if recipe.model["members"] else ("init", "restarts")),
                 "there are no validation rows to select the best network on",
                 "hold out rows (data.validation)",
             )

@@ -28,8 +28,10 @@ from descend.process import is_fork
 from descend.process.forks import REMEDY
 from descend.recipe import Recipe
 from descend.recipe.augment import build_augmentations
+from descend.recipe.calibration import build_calibration
 from descend.recipe.defaults import facts_of
 from descend.recipe.loss_requirements import loss_requirements
+from descend.recipe.members import resolve_members
 from descend.recipe.resolve import Resolved, resolve
 from descend.runs.folder import ENVIRONMENT, RECIPE, SCHEMA, is_started, why_unfinished
 from descend.runs.monitored import check_monitored
@@ -165,8 +167,10 @@ class Planner:
             self._prepared[key] = prepared
         prepared = self._prepared[key]
         chosen = choose_device(requested.get("engine.device", "auto"))
-        resolved = resolve(requested, facts_of(prepared.schema, str(chosen)))
+        facts = facts_of(prepared.schema, str(chosen))
+        resolved = resolve_members(resolve(requested, facts), requested, facts)
         check_monitored(resolved.recipe, prepared)
+        build_calibration(resolved.recipe, facts_of(prepared.schema))
         layout = layout_of(prepared.schema, prepared.preprocess)
         build_augmentations(resolved.recipe, layout, facts_of(prepared.schema))
         return Plan(source, prepared, resolved, seed, references_of(self._data))

@@ -16,6 +16,7 @@ from descend.data.settings import DataSettings
 from descend.data.source import Array, Source
 from descend.errors import InvalidRowsError, UserError, did_you_mean
 from descend.losses import Loss
+from descend.losses.base import Predicted
 from descend.param_types import check, of_constructor
 from descend.training.predictor import Predictor
 
@@ -78,15 +79,39 @@ def distribution_of(schema: Schema, loss: Any, outputs: Tensor) -> dict[str, Arr
             "a loss by import path declares no distribution; use loss.name = 'gaussian', 'quantile', 'poisson' or "
             "'negative_binomial'"
         )
-    scale, mean = np.array(schema.target_scale), np.array(schema.target_mean)
-    found: dict[str, Array] = {}
     with torch.inference_mode():
-        for name, (values, kind) in loss.distribution(outputs.double().cpu()).items():
-            numbers: Array = values.numpy()
-            if kind != "number":
-                numbers = numbers * scale + (mean if kind == "location" else 0.0)
-            found[name] = numbers[:, 0] if schema.task == "regression" else numbers
-    return found
+        described = loss.distribution(outputs.double().cpu())
+        if schema.target_transforms:
+            found = _transformed(schema, described)
+        else:
+            scale = torch.tensor(schema.target_scale, dtype=torch.float64)
+            found = {}
+            for name, (values, kind) in described.items():
+                units = {"location": schema.in_units, "scale": lambda numbers: numbers * scale}
+                found[name] = units[kind](values) if kind in units else values
+    return {
+        name: values.numpy()[:, 0] if schema.task == "regression" else values.numpy()
+        for name, values in found.items()
+    }
+
+
+_NODES, _SHARES = np.polynomial.hermite_e.hermegauss(64)
+
+
+def _transformed(schema: Schema, described: Mapping[str, Predicted]) -> dict[str, Tensor]:
+    """Return a distribution in the units of targets that are learned as a function of themselves.
+
+    Quantiles keep their level, because the function increases. Of a normal distribution of the learned target, the mean
+    and the standard deviation of the target are integrals, computed by Gauss-Hermite quadrature.
+    """
+    if "standard_deviation" not in described:
+        return {name: schema.in_units(values) for name, (values, _) in described.items()}
+    mean, deviation = described["mean"].values, described["standard_deviation"].values
+    shares = torch.tensor(_SHARES / _SHARES.sum()).reshape(-1, 1, 1)
+    targets = torch.stack([schema.in_units(mean + deviation * node) for node in _NODES])
+    average = (shares * targets).sum(0)
+    variance = (shares * (targets - average).square()).sum(0)
+    return {"mean": average, "standard_deviation": variance.sqrt(), "median": schema.in_units(mean)}
 
 
 def usable_rows(schema: Schema, source: Source) -> Array:
@@ -148,8 +173,10 @@ def prediction_table(
             name = str(label).lower() if isinstance(label, bool) else str(label)
             columns[f"probability_{name}"] = pl.Series(found[:, at])
     if isinstance(loss, Loss) and (loss.output != "identity" or loss.blocks > 1):
-        for name, values in distribution_of(schema, loss, outputs).items():
-            if name != "mean":  # which is the prediction
+        described = distribution_of(schema, loss, outputs)
+        predicted = "median" if "median" in described else "mean"
+        for name, values in described.items():
+            if name != predicted:  # which is the prediction
                 parts = zip(schema.target_names, values.reshape(len(values), -1).T, strict=True)
                 columns |= {
                     name if values.ndim == 1 else f"{name}_{target}": pl.Series(part)

@@ -18,6 +18,7 @@ from descend.errors import RunError
 from descend.interface import option
 from descend.recipe import Recipe
 from descend.recipe.build import build_schedule
+from descend.recipe.scheduled import SCHEDULED_KEYS, setting_schedule
 from descend.recipe.toml import path_of
 from descend.runs.folder import is_finished
 from descend.training.loop import RULES, Training
@@ -223,4 +224,13 @@ def _check_schedule(training: Training, before: Recipe, recipe: Recipe, folder: 
                 f"{path_of(recipe.schedule['name'])} computes the learning rates from the number of epochs, so those of "
                 f"the {training.step:,} steps already taken would have been others. {_alternatives(folder)}. A schedule "
                 "that does not depend on the number of epochs, such as constant, can be continued at any time"
+            )
+    for key in SCHEDULED_KEYS:
+        before_steps, steps = before.stop["max_epochs"] * per_epoch, recipe.stop["max_epochs"] * per_epoch
+        first = setting_schedule(before, key, per_epoch, before_steps)
+        second = setting_schedule(recipe, key, per_epoch, steps)
+        if first and second and any(first.factor(at) != second.factor(at) for at in range(training.step)):
+            raise RunError(
+                f"the run in {folder} cannot continue with another stop.max_epochs: {key} = '{recipe.get(key)}' depends on the "
+                f"number of epochs, so that of the steps already taken would have been another. {_alternatives(folder)}"
             )

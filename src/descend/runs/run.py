@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +20,11 @@ from descend.data.source import Source
 from descend.data.sources import read
 from descend.errors import CheckpointError, RecipeError, RunError, UserError
 from descend.files import check_unused, make_folder, read_json, read_json_lines, read_text
+from descend.nn.calibration import STATE_PREFIX
 from descend.process import undisturbed
 from descend.recipe import Recipe
 from descend.recipe.build import build_loss, build_model, build_output
+from descend.recipe.calibration import restored_calibration
 from descend.recipe.constraints import build_constraints
 from descend.recipe.defaults import facts_of
 from descend.recipe.selection import build_selection
@@ -67,6 +69,7 @@ class Run:
         environment: versions, processor, command and seed.
         evaluation: the confusion matrix or the predicted against the true values, and the worst predictions.
         path: the run folder; None if the run was not saved.
+        calibration: the map of raw outputs fitted on the validation rows (:mod:`descend.nn.calibration`), or None.
 
     >>> import descend
     >>> run = descend.train("iris", {"stop": {"max_epochs": 2}})
@@ -83,6 +86,7 @@ class Run:
     environment: dict[str, Any] = field(default_factory=dict)
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     path: Path | None = None
+    calibration: nn.Module | None = None
 
     def __post_init__(self) -> None:
         facts = facts_of(self.schema)
@@ -93,8 +97,23 @@ class Run:
         self.losses = {"loss": self.measure}
         self.selection = build_selection(self.recipe, self.schema.task, len(self.schema.classes))
         self.predictor = Predictor(
-            self.schema, self.preprocess, self.model, output, self.recipe.engine["precision"]
+            self.schema,
+            self.preprocess,
+            self.model,
+            output,
+            self.recipe.engine["precision"],
+            self.calibration,
         )
+
+    @property
+    def kept(self) -> list[int]:
+        """The numbers of the networks that were kept, of a run that trained several; else empty."""
+        return list(self.metrics.get("members", {}).get("kept", ()))
+
+    def calibrate(self, calibration: nn.Module | None) -> None:
+        """Set the map of raw outputs that predictions are computed from, or remove it."""
+        self.calibration = calibration
+        self.predictor = replace(self.predictor, calibration=calibration)
 
     def __repr__(self) -> str:
         """Return about ten lines: scores, epochs, choices and the folder."""
@@ -231,12 +250,16 @@ class Run:
     def write_files(self) -> None:
         """Write every file of the run, the manifest last."""
         assert self.path is not None
+        fitted = {} if self.calibration is None else dict(self.calibration.named_buffers())
+        calibration = {f"{STATE_PREFIX}{name}": value for name, value in fitted.items()}
         write_result(
             self.path,
             recipe=self.recipe,
             reasons=self.reasons,
             schema=self.schema,
-            weights=to_bytes(self.model.state_dict(), {"descend": __version__}),
+            weights=to_bytes(
+                self.model.state_dict() | calibration, {"descend": __version__, "members": self.kept}
+            ),
             history=self.history,
             metrics=self.metrics,
             evaluation=dict(self.evaluation),
@@ -260,15 +283,21 @@ def load(folder: str | Path, *, allow_imports: bool = False, model: nn.Module | 
     recipe = _recipe(path / RECIPE, allow_imports, model)
     schema = Schema.from_json(read_text(path / SCHEMA), str(path / SCHEMA))
     environment = read_json(path / ENVIRONMENT)
-    if model is None:
-        model = build_model(recipe, facts_of(schema), seed=0)  # the initial weights are replaced
-    else:
-        build_constraints(recipe, model, seed=0)
     try:
-        weights, _ = read_state(path / WEIGHTS)
+        weights, meta = read_state(path / WEIGHTS)
+        if model is None:  # the initial weights are replaced
+            model = build_model(recipe, facts_of(schema), seed=0, kept=meta.get("members", ()))
+        else:
+            build_constraints(recipe, model, seed=0)
+        fitted = {
+            name.removeprefix(STATE_PREFIX): weights.pop(name)
+            for name in list(weights)
+            if STATE_PREFIX in name
+        }
         model.load_state_dict(weights)
     except (CheckpointError, RuntimeError, TypeError) as cause:
         raise RunError(f"the weights of {path} do not fit the model: {cause}") from cause
+    calibration = restored_calibration(recipe, facts_of(schema), fitted, str(path))
     model.eval()
     return Run(
         recipe=recipe,
@@ -280,6 +309,7 @@ def load(folder: str | Path, *, allow_imports: bool = False, model: nn.Module | 
         environment=environment,
         evaluation=read_json(path / EVALUATION),
         path=path,
+        calibration=calibration,
     )
 
 
@@ -294,6 +324,6 @@ def _recipe(path: Path, allow_imports: bool, model: nn.Module | None) -> Recipe:
         saved = sections.get("model", {})
         sections["model"] = {
             "name": lambda: model,
-            **({"output": saved["output"]} if "output" in saved else {}),
+            **{key: saved[key] for key in ("output", "calibration") if key in saved},
         }
         return Recipe.of(sections, source=str(path))

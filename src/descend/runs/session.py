@@ -77,7 +77,7 @@ class Session:
         facts = facts_of(planned.prepared.schema, str(self.device))
         own = model is not None
         if model is None:
-            model = build_model(planned.recipe, facts, planned.seed)
+            model = build_model(planned.recipe, facts, planned.seed, planned.prepared.train)
         elif not isinstance(model, nn.Module):
             raise UserError(f"model: expected a torch.nn.Module, got {kind_of(model)}{_module_advice(model)}")
         else:

@@ -16,7 +16,17 @@ from collections.abc import Callable
 
 from descend.schedules._plateau import Plateau, plateau
 from descend.schedules.base import ClosedForm, Schedule
-from descend.schedules.closed_form import constant, cosine, exponential, inverse, one_cycle, staircase, warmup
+from descend.schedules.closed_form import (
+    constant,
+    cosine,
+    coslog4,
+    exponential,
+    flat_cosine,
+    inverse,
+    one_cycle,
+    staircase,
+    warmup,
+)
 
 __all__ = [
     "SCHEDULES",
@@ -25,7 +35,9 @@ __all__ = [
     "Schedule",
     "constant",
     "cosine",
+    "coslog4",
     "exponential",
+    "flat_cosine",
     "inverse",
     "one_cycle",
     "plateau",
@@ -42,5 +54,7 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "cosine": cosine,
     "warmup": warmup,
     "one_cycle": one_cycle,
+    "coslog4": coslog4,
+    "flat_cosine": flat_cosine,
 }
 """The schedules by name, each a function of the steps per epoch, the total steps and its settings."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal, Protocol
 
-__all__ = ["ClosedForm", "Per", "Schedule", "counter", "ramp_factor"]
+__all__ = ["ClosedForm", "Per", "Schedule", "counter", "ramp_factor", "share_of_training"]
 
 Per = Literal["step", "epoch"]
 """The unit of the index k of a schedule."""
@@ -59,3 +60,14 @@ def ramp_factor(step: int, ramp: float) -> float:
 def counter(per: Per, steps_per_epoch: int) -> Callable[[int], int]:
     """Return the function that converts a step into the index k of a formula."""
     return (lambda step: step) if per == "step" else (lambda step: step // steps_per_epoch)
+
+
+def share_of_training(per: Per, steps_per_epoch: int, total_steps: int) -> Callable[[int], float]:
+    """Return the function that converts a step into the share k/K of the training, at most 1.
+
+    >>> share_of_training("epoch", 10, 100)(25)
+    0.2
+    """
+    k = counter(per, steps_per_epoch)
+    length = max(1, total_steps if per == "step" else math.ceil(total_steps / steps_per_epoch))
+    return lambda step: min(1.0, k(step) / length)

@@ -6,9 +6,19 @@ import math
 
 from descend.cards import method
 from descend.param_types import Count, NonNegative, Positive, Probability, Share
-from descend.schedules.base import ClosedForm, Per, Schedule, counter
+from descend.schedules.base import ClosedForm, Per, Schedule, counter, share_of_training
 
-__all__ = ["constant", "cosine", "exponential", "inverse", "one_cycle", "staircase", "warmup"]
+__all__ = [
+    "constant",
+    "cosine",
+    "coslog4",
+    "exponential",
+    "flat_cosine",
+    "inverse",
+    "one_cycle",
+    "staircase",
+    "warmup",
+]
 
 
 @method(row="D16", reference="", formula="t_k = a")
@@ -144,11 +154,10 @@ def cosine(
     >>> cosine(10, 100).factor(50)
     0.5
     """
-    k = counter(per, steps_per_epoch)
-    length = total_steps if per == "step" else math.ceil(total_steps / steps_per_epoch)
+    time = share_of_training(per, steps_per_epoch, total_steps)
 
     def at(step: int) -> float:
-        return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, k(step) / max(1, length))))
+        return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * time(step)))
 
     return ClosedForm(at, ramp=warmup * steps_per_epoch)
 
@@ -219,3 +228,63 @@ def one_cycle(
 
 def _cosine_between(start: float, end: float, share: float) -> float:
     return end + (start - end) * 0.5 * (1.0 + math.cos(math.pi * share))
+
+
+@method(
+    row="K8",
+    reference="Holzmüller, Grinsztajn and Steinwart 2024, Better by default: strong pre-tuned MLPs (RealMLP)",
+    formula="t_k = a (1 - cos(2 pi log2(1 + 15 k/K))) / 2",
+    note="K is the length of the whole training. The learning rate is 0 at the ends of the four cycles, and in the first step.",
+)
+def coslog4(
+    steps_per_epoch: int, total_steps: int, *, per: Per = "step", warmup: NonNegative = 0.0
+) -> Schedule:
+    """Four cosine cycles from zero to the base learning rate and back, each twice as long as the one before.
+
+    The cycles end after 1/15, 3/15, 7/15 and all of the training, so that weights after low learning rates are available
+    early, among which a validation part can choose.
+
+    Args:
+        steps_per_epoch: the optimizer's steps in an epoch.
+        total_steps: the optimizer's steps in the whole training.
+        per: k counts steps or epochs. Default ``"step"``.
+        warmup: epochs of linear warm-up. Default 0.
+
+    >>> schedule = coslog4(10, 150)
+    >>> [round(schedule.factor(step), 12) for step in (0, 10, 30, 70, 150)]
+    [0.0, 0.0, 0.0, 0.0, 0.0]
+    >>> round(schedule.factor(round(10 * (2**3.5 - 1))), 3)
+    1.0
+    """
+    time = share_of_training(per, steps_per_epoch, total_steps)
+    return ClosedForm(
+        lambda step: 0.5 * (1.0 - math.cos(2.0 * math.pi * math.log2(1.0 + 15.0 * time(step)))),
+        ramp=warmup * steps_per_epoch,
+    )
+
+
+@method(
+    row="K8",
+    reference="Holzmüller, Grinsztajn and Steinwart 2024, Better by default: strong pre-tuned MLPs (RealMLP)",
+    formula="t_k = a for k/K < 1/2, then a (1 + cos(pi (2 k/K - 1))) / 2",
+    note="K is the length of the whole training. RealMLP uses it for weight decay and dropout rather than the learning rate.",
+)
+def flat_cosine(
+    steps_per_epoch: int, total_steps: int, *, per: Per = "step", warmup: NonNegative = 0.0
+) -> Schedule:
+    """Keep the base learning rate for half of the training, then decay it along half a cosine to zero.
+
+    Args:
+        steps_per_epoch: the optimizer's steps in an epoch.
+        total_steps: the optimizer's steps in the whole training.
+        per: k counts steps or epochs. Default ``"step"``.
+        warmup: epochs of linear warm-up. Default 0.
+
+    >>> [flat_cosine(10, 100).factor(step) for step in (0, 50, 75, 100)]
+    [1.0, 1.0, 0.5, 0.0]
+    """
+    time = share_of_training(per, steps_per_epoch, total_steps)
+    return ClosedForm(
+        lambda step: 0.5 * (1.0 + math.cos(math.pi * max(0.0, 2.0 * time(step) - 1.0))),
+        ramp=warmup * steps_per_epoch,
+    )

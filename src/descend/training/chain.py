@@ -12,8 +12,7 @@ A model that is not a plain chain of supported layers has no :class:`Chain`, and
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,25 +20,20 @@ from torch.nn import functional as F
 
 from descend.linalg.products import Library, Product, is_large, product
 from descend.losses import BinaryCrossEntropy, CrossEntropy, MeanSquaredError
-from descend.nn import TextEmbedding
+from descend.nn import (
+    LinearEmbedding,
+    NumberEmbedding,
+    ParametricActivation,
+    PeriodicEmbedding,
+    PiecewiseLinearEmbedding,
+    Scaling,
+    TextEmbedding,
+)
+from descend.training.layer_rules import Rule, autograd_rule, rule_of_any
 
-__all__ = ["RULES", "Chain", "Rule", "autograd_rule", "loss_and_derivative"]
+__all__ = ["RULES", "Chain", "loss_and_derivative"]
 
 aten = torch.ops.aten
-Forward = Callable[[Tensor], tuple[Tensor, Any]]
-Backward = Callable[[Tensor, Any, bool], tuple[Tensor | None, list[Tensor]]]
-
-
-class Rule(NamedTuple):
-    """The forward pass and the vector-Jacobian product of one layer.
-
-    ``forward(x)`` returns the output and what the backward pass needs. ``backward(d, saved, needs_input_grad)`` takes
-    the derivative d of the loss with respect to the output, and returns the derivative with respect to the input (if
-    ``needs_input_grad``) and those with respect to the layer's parameters, in the order of ``layer.parameters()``.
-    """
-
-    forward: Forward
-    backward: Backward
 
 
 def _linear(layer: Any, large: Product | None = None) -> Rule:
@@ -109,9 +103,8 @@ def _elu(layer: Any) -> Rule:
 
 
 def _dropout(layer: Any) -> Rule:
-    p: float = layer.p
-
     def forward(x: Tensor) -> tuple[Tensor, Any]:
+        p: float = layer.p  # a schedule may change it
         if p == 0.0:
             return x, None
         if x.is_cuda:
@@ -176,6 +169,15 @@ def _layer_norm(layer: Any) -> Rule:
     return Rule(forward, backward)
 
 
+def _scaling(layer: Any) -> Rule:
+    weight = layer.weight.detach()
+
+    def backward(d: Tensor, x: Tensor, needs_input_grad: bool) -> tuple[Tensor | None, list[Tensor]]:
+        return d * weight if needs_input_grad else None, [(d * x).sum(0)]
+
+    return Rule(lambda x: (x * weight, x), backward)
+
+
 def _flatten(layer: Any) -> Rule:
     def forward(x: Tensor) -> tuple[Tensor, Any]:
         return x.flatten(layer.start_dim, layer.end_dim), x.shape
@@ -200,37 +202,16 @@ RULES: Mapping[type[nn.Module], Callable[[Any], Rule]] = {
     nn.BatchNorm1d: _batch_norm,
     nn.LayerNorm: _layer_norm,
     nn.Flatten: _flatten,
+    Scaling: _scaling,
+    ParametricActivation: lambda layer: autograd_rule(layer),
     TextEmbedding: lambda layer: autograd_rule(layer),
+    NumberEmbedding: lambda layer: rule_of_any(layer),
 }
 """The rule of each supported layer type, as a function of the layer."""
 
 
-def autograd_rule(
-    layer: nn.Module, arithmetic: Callable[[], AbstractContextManager[object]] = nullcontext
-) -> Rule:
-    """Return a rule for any layer, which applies autograd to this layer only.
-
-    Args:
-        layer: any module.
-        arithmetic: a context for its forward pass, such as autocast.
-    """
-    parameters = list(layer.parameters())
-
-    def forward(x: Tensor) -> tuple[Tensor, Any]:
-        leaf = x.detach()
-        if leaf.is_floating_point():
-            leaf.requires_grad_()
-        with torch.enable_grad(), arithmetic():
-            y = layer(leaf)
-        return y.detach(), (leaf, y)
-
-    def backward(d: Tensor, saved: Any, needs_input_grad: bool) -> tuple[Tensor | None, list[Tensor]]:
-        leaf, y = saved
-        inputs = [leaf] if needs_input_grad else []
-        gradients = torch.autograd.grad(y, [*inputs, *parameters], d.to(y.dtype))
-        return (gradients[0], list(gradients[1:])) if needs_input_grad else (None, list(gradients))
-
-    return Rule(forward, backward)
+_PLAIN = (nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.ELU, nn.SELU, nn.Mish, nn.Softplus)
+"""Functions without random numbers or buffers, which a parametric activation may contain."""
 
 
 def _is_supported(layer: nn.Module) -> bool:
@@ -245,6 +226,10 @@ def _is_supported(layer: nn.Module) -> bool:
         return layer.elementwise_affine and layer.bias is not None
     if isinstance(layer, (nn.ReLU, nn.LeakyReLU, nn.SiLU, nn.ELU, nn.Dropout)):
         return not layer.inplace
+    if isinstance(layer, ParametricActivation):
+        return type(layer.function) in _PLAIN
+    if isinstance(layer, NumberEmbedding):  # another embedding may use random numbers, or change its buffers
+        return type(layer.embedding) in (LinearEmbedding, PeriodicEmbedding, PiecewiseLinearEmbedding)
     return True
 
 

@@ -129,7 +129,9 @@ def _forward_origin(
                 if origins:
                     what, name, bad = origins[0]
                     return what, name, _affected_rows(numbers, bad)
-                if not bool(t.objective.loss(outputs.float(), batch.targets, batch.weights).isfinite()):
+                if not bool(
+                    t.objective.loss_of_rows(outputs.float(), batch.targets, batch.weights).isfinite()
+                ):
                     return "the loss", "loss", ()
     finally:
         for handle in handles:

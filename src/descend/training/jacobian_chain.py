@@ -29,7 +29,8 @@ from torch.nn import functional as F
 
 from descend.linalg.products import Library, is_large, product
 from descend.regularization import JacobianPenalty, differentiable_inputs, jacobian_directions
-from descend.training.chain import Chain, Rule
+from descend.training.chain import Chain
+from descend.training.layer_rules import Rule
 
 __all__ = ["JacobianChain"]
 

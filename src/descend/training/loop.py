@@ -25,6 +25,7 @@ from descend.schedules import Schedule
 from descend.training.averaging import Average
 from descend.training.objective import Objective
 from descend.training.records import Record, epoch_loss, not_finite, read_values, record_of, undefined_as_none
+from descend.training.scheduled import Scheduled
 from descend.training.state import clone
 from descend.training.stopping import Stopping
 
@@ -175,6 +176,7 @@ class Training:
         lagrangian: the general conditions on the weights, if any. Epochs that violate them are kept only as long as none
             satisfies them.
         number: the number of the training among those that are trained together. Default 0.
+        scheduled: settings that change from step to step.
     """
 
     model: nn.Module
@@ -190,6 +192,7 @@ class Training:
     average: Average | None = None
     lagrangian: AugmentedLagrangian | None = None
     number: int = 0
+    scheduled: Sequence[Scheduled] = ()
 
     epoch: int = 0
     step_in_epoch: int = 0
@@ -220,6 +223,8 @@ class Training:
             factor = schedule.factor(self.step)
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
+            for setting in self.scheduled:
+                setting.begin_step(self.step)
             objective.wants_norm = self.step_in_epoch == last
             loss = step(objective.at(batches, self.epoch, self.step_in_epoch))
             if average is not None:
@@ -250,6 +255,8 @@ class Training:
         """Measure the epoch, decide whether to keep its weights and whether to stop, and start the next."""
         if self.lagrangian is not None:
             self.lagrangian.epoch_ended()
+        for setting in self.scheduled:  # the network is left as its recipe describes it
+            setting.apply(1.0)
         with self.average.applied() if self.average is not None else nullcontext():
             record = _measured_epoch(self)
             self.losses, self.step_in_epoch = [], 0

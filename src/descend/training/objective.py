@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from descend.data.batches import Batch
 from descend.linalg.products import Library
 from descend.losses import Loss as KnownLoss
+from descend.nn.members import members_of, per_member
 from descend.optim.rows import LOSS, buffers_kept
 from descend.regularization import differentiable_inputs
 from descend.rng import generator, key, seeder
@@ -45,9 +46,10 @@ class Objective:
 
     over the n rows i of the step with weights v, which are 1 by default. With weights whose mean over all rows
     is 1 this is an unbiased estimate of the weighted mean loss; dividing by the weights of the step's own rows
-    would be biased. The call leaves dF/dw in ``.grad`` of the parameters, accumulated over the step's batches and
-    clipped if specified, and returns F, detached. All calls within a step use the same rows and the same random
-    numbers, since the generator is seeded from (seed, epoch, step) at each call; running averages, as in batch
+    would be biased. The loss of a row is the mean of the members' losses if a network returns a row of outputs for each
+    member (:class:`descend.nn.MemberMean`). The call leaves dF/dw in ``.grad`` of the parameters, accumulated over the
+    step's batches and clipped if specified, and returns F, detached. All calls within a step use the same rows and the same
+    random numbers, since the generator is seeded from (seed, epoch, step) at each call; running averages, as in batch
     normalization, are updated once per step.
 
     Optimizers that need more than a gradient use :meth:`value`, :meth:`differentiable`, :meth:`linearized` and
@@ -125,6 +127,7 @@ class Objective:
         self._epoch_and_step = (0, 0)
         self._first_evaluation = True
         self._buffers = list(model.buffers())
+        self._has_members = members_of(model) > 1
 
     def at(self, batches: Sequence[Batch], epoch: int, step: int) -> Objective:
         """Return this objective, set to the rows and the random numbers of one step."""
@@ -218,11 +221,26 @@ class Objective:
     def loss_of(self, outputs: Tensor) -> Tensor:
         """Return the mean loss for given ``outputs`` (n, ...) of the step's rows, without penalties."""
         sizes = [len(batch.targets) for batch in self._batches]
+        per_row = len(outputs) // sum(sizes)
         parts = [
-            self._loss_of_rows(own, batch.targets, batch.weights) * (size / sum(sizes))
-            for own, batch, size in zip(outputs.split(sizes), self._batches, sizes, strict=True)
+            self.loss_of_rows(own, batch.targets, batch.weights) * (size / sum(sizes))
+            for own, batch, size in zip(
+                outputs.split([per_row * size for size in sizes]), self._batches, sizes, strict=True
+            )
         ]
         return torch.stack(parts).sum()
+
+    def loss_of_rows(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+        """Return the weighted mean loss of the ``outputs`` of one batch, without penalties."""
+        if self.composition is not None:
+            outputs = self.composition(outputs)
+        if self._has_members:
+            targets = per_member(targets, outputs)
+            weights = None if weights is None else per_member(weights, outputs)
+        if weights is None:
+            return self.loss(outputs, targets)
+        losses = self.loss.per_sample(outputs, targets)
+        return torch.dot(losses, weights.to(losses.dtype)) / len(losses)
 
     def plain(self) -> Objective:
         """Return this objective by autograd in the model's current mode, without clipping or averages of outputs."""
@@ -281,7 +299,7 @@ class Objective:
         parts = [
             self._loss_on(inputs, own, batch) * (size / sum(sizes))
             for (inputs, _), own, batch, size in zip(
-                passes, outputs.split(sizes), self._batches, sizes, strict=True
+                passes, outputs.split([len(each) for _, each in passes]), self._batches, sizes, strict=True
             )
         ]
         return torch.stack(parts).sum(), outputs
@@ -307,7 +325,7 @@ class Objective:
         sizes = [len(batch.targets) for batch in self._batches]
         with nullcontext() if self._first_evaluation else self._buffers_kept():
             parts = [
-                self._loss_of_rows(chain.forward(batch.inputs)[0], batch.targets, batch.weights)
+                self.loss_of_rows(chain.forward(batch.inputs)[0], batch.targets, batch.weights)
                 * (size / sum(sizes))
                 for batch, size in zip(self._batches, sizes, strict=True)
             ]
@@ -332,7 +350,7 @@ class Objective:
         outputs, saved = chain.forward(batch.inputs)
         plain = batch.weights is None and self.composition is None
         value, derivative = loss_and_derivative(
-            self.loss if plain else self._loss_of_rows, outputs, batch.targets, batch.weights
+            self.loss if plain else self.loss_of_rows, outputs, batch.targets, batch.weights
         )
         if share is not None:
             value, derivative = value * share, derivative * share
@@ -348,14 +366,6 @@ class Objective:
                 parameter.grad = gradient if share is None else gradient.clone()
         return value
 
-    def _loss_of_rows(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
-        if self.composition is not None:
-            outputs = self.composition(outputs)
-        if weights is None:
-            return self.loss(outputs, targets)
-        losses = self.loss.per_sample(outputs, targets)
-        return torch.dot(losses, weights.to(losses.dtype)) / len(losses)
-
     def _mean_loss(self, batch: Batch) -> Tensor:
         inputs, outputs = self._outputs(batch)
         return self._loss_on(inputs, outputs, batch)
@@ -368,7 +378,7 @@ class Objective:
         return inputs, self.model(inputs)
 
     def _loss_on(self, inputs: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
-        mean = self._loss_of_rows(outputs, batch.targets, batch.weights)
+        mean = self.loss_of_rows(outputs, batch.targets, batch.weights)
         return mean if self.row_penalty is None else mean + self.row_penalty(inputs, outputs, batch.targets)
 
     def autocast(self) -> AbstractContextManager[object]:

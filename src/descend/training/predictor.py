@@ -27,6 +27,7 @@ class Predictor:
         model: the network, with raw outputs.
         output: the output activation.
         precision: the precision of the network's arithmetic. Default "float32".
+        calibration: a map from raw outputs to raw outputs, applied after the network, or None (the default).
     """
 
     schema: Schema
@@ -34,6 +35,12 @@ class Predictor:
     model: nn.Module
     output: nn.Module
     precision: Literal["float32", "bfloat16"] = "float32"
+    calibration: nn.Module | None = None
+
+    @property
+    def network(self) -> nn.Module:
+        """The network with its calibration, as one module with raw outputs."""
+        return self.model if self.calibration is None else nn.Sequential(self.model, self.calibration)
 
     @property
     def form(self) -> Form:
@@ -51,7 +58,7 @@ class Predictor:
         """Return the raw outputs (n, K) for new rows, on the CPU. See :meth:`descend.data.schema.Schema.matrix`."""
         device = next(self.model.parameters()).device
         inputs = self.preprocess(self.schema.matrix(data)).to(device)
-        return outputs_of(self.model, inputs, precision=self.precision).cpu()
+        return outputs_of(self.network, inputs, precision=self.precision).cpu()
 
     def decode(self, outputs: Tensor) -> Array:
         """Return labels, or numbers in the targets' units, from raw outputs."""

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from descend.errors import CheckpointError, UserError
+from descend.nn.calibration import STATE_PREFIX
 from descend.training.state import read_state
 
 __all__ = ["Head", "Report", "digest_of", "freeze", "matching", "read_weights", "transfer"]
@@ -118,7 +119,11 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     except CheckpointError as cause:
         raise UserError(f"pretrained: {cause}") from cause
     weights = tree["model"] if "optimizer" in tree else tree
-    return {name: value for name, value in weights.items() if isinstance(value, Tensor)}
+    return {
+        name: value
+        for name, value in weights.items()
+        if isinstance(value, Tensor) and not name.startswith(STATE_PREFIX)  # fitted to the other run's rows
+    }
 
 
 def transfer(model: nn.Module, weights: Mapping[str, Tensor], head: Head = "auto") -> Report:

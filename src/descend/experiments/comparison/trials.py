@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from descend.metrics import better
+from descend.recipe.members import networks_per_run
 from descend.runs.run import Run
 
 __all__ = ["TargetCost", "Trial", "at_least_as_good", "gradient_count", "trial_from_run"]
@@ -38,8 +39,8 @@ class Trial:
         metrics: by part of the data, the loss and metrics of the weights that were kept.
         history: one record per epoch.
         accumulate: number of batches whose gradients are accumulated in one step.
-        networks: number of networks trained for the run (``init.restarts``, ``model.ensemble``). The history is that
-            of one network, so its gradients and seconds are multiplied by this number.
+        networks: number of networks trained for the run (``init.restarts``, ``model.ensemble``, ``model.members``). The
+            history is that of one network, so its gradients and seconds are multiplied by this number.
         engine: the engine that trained the run.
         path: the run folder, or None.
     """
@@ -114,7 +115,7 @@ def trial_from_run(run: Run, seed: int, lr: float | None) -> Trial:
         parts,
         tuple(run.history),
         int(run.recipe.get("gradient.accumulate", 1)),
-        max(int(run.recipe.get("init.restarts", 1)), int(run.recipe.get("model.ensemble", 1))),
+        networks_per_run(run.recipe),
         engine_name,
         None if run.failed else run.path,
     )

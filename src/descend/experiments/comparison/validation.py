@@ -86,7 +86,8 @@ def _build(plan: Plan) -> None:
     """Build the parts of a training and discard them, so that misfits are reported before anything is trained."""
     facts = facts_of(plan.prepared.schema)
     loss = build_loss(plan.recipe, facts, build_output(plan.recipe, facts))
-    build_optimizer(plan.recipe, build_model(plan.recipe, facts, plan.seed), loss=loss)
+    model = build_model(plan.recipe, facts, plan.seed, plan.prepared.train)
+    build_optimizer(plan.recipe, model, loss=loss)
 
 
 def _scored_rows(plan: Plan) -> tuple[Any, ...]:

@@ -21,8 +21,9 @@ A pack knows networks, optimizers and trainings, but nothing of recipes, plans o
 =======================  ===================================================================================
 """
 
+from descend.many.pack.kinds import CannotPack
 from descend.many.pack.member import PackMember
-from descend.many.pack.stacking import CannotPack, Stack, stack
+from descend.many.pack.stacking import Stack, stack
 from descend.many.pack.training import PackTraining
 
 __all__ = ["CannotPack", "PackMember", "PackTraining", "Stack", "stack"]

@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from descend.many.pack.kinds import ELEMENTWISE
 from descend.many.pack.layers import (
     PackedActivations,
     PackedBranch,
@@ -17,8 +18,9 @@ from descend.many.pack.layers import (
     PackedMask,
     PackedSum,
 )
-from descend.many.pack.stacking import ELEMENTWISE, Stack
-from descend.training.chain import RULES, Chain, Rule, autograd_rule
+from descend.many.pack.stacking import Stack
+from descend.training.chain import RULES, Chain
+from descend.training.layer_rules import Rule, autograd_rule, rule_of_any
 
 __all__ = ["chain_of"]
 
@@ -114,7 +116,7 @@ def _rule(layer: nn.Module, into: Sequence[Tensor], before: nn.Module | None, ro
         return _sum(layer)
     if type(layer) in ELEMENTWISE and type(layer) in RULES:
         return RULES[type(layer)](layer)
-    return autograd_rule(layer)
+    return rule_of_any(layer)
 
 
 def chain_of(

@@ -15,6 +15,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from descend.many.pack.kinds import DROPOUTS, ELEMENTWISE, POOLING, CannotPack, kind_of
 from descend.many.pack.layers import (
     PackedActivations,
     PackedBatchNorm,
@@ -30,26 +31,17 @@ from descend.many.pack.layers import (
     PackedShared,
     PackedSum,
 )
+from descend.many.pack.number_embedding import PackedNumberEmbedding
 from descend.many.pack.padding import padded
+from descend.many.pack.scaling import PackedParametricActivation, PackedScaling
+from descend.nn import NumberEmbedding, ParametricActivation, Scaling
 from descend.nn.activations import Maxout
 from descend.nn.residual import Residual
 
-__all__ = ["CannotPack", "Entry", "Stack", "can_be_padded", "signature", "stack", "widths_of"]
-
-ELEMENTWISE: tuple[type[nn.Module], ...] = (
-    nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.ELU, nn.SELU, nn.Softplus, nn.Identity,
-)  # fmt: skip
-"""Activations that act elementwise, on signals of any shape."""
-
-DROPOUTS: dict[type[nn.Module], int] = {nn.Dropout: 0, nn.Dropout1d: 1, nn.Dropout2d: 2}
-"""Kinds of dropout, with the number of trailing dimensions that share one random value."""
+__all__ = ["Entry", "Stack", "can_be_padded", "signature", "stack", "widths_of"]
 
 _WIDTHS_PASS = (nn.Linear, nn.BatchNorm1d, PackedBranch, PackedSum, *ELEMENTWISE)
 """Layers that are allowed where widths differ: only linear layers mix units."""
-
-
-class CannotPack(Exception):
-    """The models cannot be stacked; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -207,12 +199,15 @@ def stack(models: Sequence[nn.Module]) -> Stack:
             own = padded(each)
         packed = _packed(own)
         layers.append(packed)
+        inner = ""
+        if isinstance(each[0], NumberEmbedding):  # the packed layer holds the tensors of the embeddings
+            each, inner = [layer.get_submodule("embedding") for layer in each], "embedding."
         for name, tensor in [*packed.named_parameters(recurse=False), *packed.named_buffers(recurse=False)]:
             entries.append(
                 Entry(
                     packed,
                     name,
-                    tuple(f"{chain.layers[place][0]}.{name}".lstrip(".") for chain in chains),
+                    tuple(f"{chain.layers[place][0]}.{inner}{name}".lstrip(".") for chain in chains),
                     tuple(tuple(getattr(layer, name).shape) for layer in each),
                     isinstance(tensor, nn.Parameter),
                 )
@@ -232,7 +227,7 @@ def signature(model: nn.Module) -> tuple[Any, ...]:
     Raises:
         CannotPack: the model is not a chain of known layers.
     """
-    return tuple(_kind(layer) for _, layer in _chain(model).layers)
+    return tuple(kind_of(layer) for _, layer in _chain(model).layers)
 
 
 def widths_of(model: nn.Module) -> tuple[int, ...]:
@@ -251,7 +246,10 @@ def can_be_padded(model: nn.Module) -> bool:
     >>> can_be_padded(nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2)))
     False
     """
-    return all(isinstance(layer, (*_WIDTHS_PASS, nn.Flatten)) for _, layer in _chain(model).layers)
+    return all(
+        isinstance(layer, (*_WIDTHS_PASS, nn.Flatten, NumberEmbedding, Scaling))
+        for _, layer in _chain(model).layers
+    )
 
 
 def _chain(model: nn.Module) -> _Chain:
@@ -276,7 +274,7 @@ def _chain(model: nn.Module) -> _Chain:
                     raise CannotPack("two dropout layers follow each other")
                 chain.dropouts[place] = (rate, DROPOUTS[type(module)])
         else:
-            _kind(module)
+            kind_of(module)
             for parameter in module.parameters():
                 if id(parameter) in seen:
                     raise CannotPack("layers share weights")
@@ -291,58 +289,6 @@ def _chain(model: nn.Module) -> _Chain:
     return chain
 
 
-def _kind(layer: Any) -> tuple[Any, ...]:
-    """Return what a layer must share with the layers it is stacked with; widths of linear layers may differ."""
-    kind = type(layer)
-    if kind in ELEMENTWISE:
-        return ("elementwise",)
-    if kind in (PackedBranch, PackedSum):
-        return (kind,)
-    match layer:
-        case nn.Linear() if kind is nn.Linear:
-            return (kind, layer.bias is not None)
-        case nn.Conv1d() | nn.Conv2d() if kind in (nn.Conv1d, nn.Conv2d):
-            if layer.padding_mode != "zeros":
-                raise CannotPack(f"a convolution has the padding mode '{layer.padding_mode}'")
-            shape = tuple(layer.weight.shape)
-            return (
-                kind,
-                shape,
-                layer.bias is not None,
-                layer.stride,
-                layer.padding,
-                layer.dilation,
-                layer.groups,
-            )
-        case nn.BatchNorm1d() | nn.BatchNorm2d() if kind in (nn.BatchNorm1d, nn.BatchNorm2d):
-            if not layer.track_running_stats or layer.momentum is None:
-                raise CannotPack("a batch norm has no exponential moving averages")
-            return (kind, layer.momentum, layer.eps, layer.affine)
-        case nn.LayerNorm() if kind is nn.LayerNorm:
-            affine = (layer.weight is not None, layer.bias is not None)
-            return (kind, tuple(layer.normalized_shape), layer.eps, affine)
-        case nn.GroupNorm() if kind is nn.GroupNorm:
-            return (kind, layer.num_groups, layer.num_channels, layer.eps, layer.affine)
-        case nn.Embedding() if kind is nn.Embedding:
-            if layer.padding_idx is not None or layer.max_norm is not None or layer.sparse:
-                raise CannotPack("an embedding sets padding_idx, max_norm or sparse")
-            return (kind, tuple(layer.weight.shape))
-        case nn.MaxPool2d() | nn.AvgPool2d() | nn.MaxPool1d() | nn.AvgPool1d() if kind in _POOLING:
-            return (kind, layer.extra_repr())
-        case nn.AdaptiveAvgPool1d() | nn.AdaptiveAvgPool2d() | nn.AdaptiveMaxPool2d() if kind in _POOLING:
-            return (kind, layer.extra_repr())
-        case nn.Flatten() if kind is nn.Flatten and (layer.start_dim, layer.end_dim) == (1, -1):
-            return (kind,)
-        case Maxout():
-            return (kind, layer.k)
-    raise CannotPack(f"{kind.__name__} has no packed form")
-
-
-_POOLING = (
-    nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d,
-    nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d,
-)  # fmt: skip
-
 _PACKED: dict[type[nn.Module], Callable[[list[nn.Module]], nn.Module]] = {
     nn.Linear: PackedLinear,
     nn.Conv1d: PackedConv,
@@ -354,12 +300,15 @@ _PACKED: dict[type[nn.Module], Callable[[list[nn.Module]], nn.Module]] = {
     nn.Embedding: PackedEmbedding,
     nn.Flatten: lambda each: nn.Flatten(2),
     Maxout: lambda each: PackedShared(each[0]),
-    **{kind: lambda each: PackedPooling(copy.deepcopy(each[0])) for kind in _POOLING},
+    Scaling: lambda each: PackedScaling(cast(list[Scaling], each)),
+    ParametricActivation: lambda each: PackedParametricActivation(cast(list[ParametricActivation], each)),
+    NumberEmbedding: lambda each: PackedNumberEmbedding(cast(list[NumberEmbedding], each)),
+    **{kind: lambda each: PackedPooling(copy.deepcopy(each[0])) for kind in POOLING},
 }
 
 
 def _packed(each: list[nn.Module]) -> nn.Module:
-    if len({_kind(layer) for layer in each}) > 1:
+    if len({kind_of(layer) for layer in each}) > 1:
         raise CannotPack(f"the settings of {type(each[0]).__name__} differ")
     if type(each[0]) in ELEMENTWISE:
         distinct: dict[str, nn.Module] = {}

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
-from descend.many.pack.stacking import DROPOUTS
+from descend.many.pack.kinds import DROPOUTS
 
 __all__ = ["structure_of"]
 

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import _WeightNorm
 
 from descend.errors import message_of
+from descend.many.pack.kinds import DROPOUTS, CannotPack
 from descend.many.pack.layers import PackedDropout
-from descend.many.pack.stacking import DROPOUTS, CannotPack
 from descend.rng import forked
 
 __all__ = ["Arithmetic", "Template", "first_line", "template_of", "tensors_of"]

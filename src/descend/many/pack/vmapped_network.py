@@ -19,9 +19,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from descend.data.batches import Batch
 from descend.many.pack.dropout_noise import DropoutNoise
 from descend.many.pack.flat_buffer import FlatBuffer
+from descend.many.pack.kinds import DROPOUTS, CannotPack
 from descend.many.pack.layers import PackedDropout
 from descend.many.pack.losses import PackedLoss
-from descend.many.pack.stacking import DROPOUTS, CannotPack
 from descend.many.pack.structure import structure_of
 from descend.many.pack.template import Arithmetic, Template, first_line, template_of, tensors_of
 from descend.rng import forked, key, seeder
@@ -86,7 +86,14 @@ class VmappedNetwork:
         with torch.enable_grad():
             outputs = self._run(self._leaves, batch.inputs)
         plain = outputs.detach()
-        values, derivative = loss(plain.float() if self._arithmetic else plain, batch.targets, batch.weights)
+        targets, weights = batch.targets, batch.weights
+        if (rows := plain.shape[1]) != targets.shape[
+            1
+        ]:  # each row has outputs of several members, as in MemberMean
+            repeats = rows // targets.shape[1]
+            targets = targets.repeat_interleave(repeats, 1)
+            weights = None if weights is None else weights.repeat_interleave(repeats, 1)
+        values, derivative = loss(plain.float() if self._arithmetic else plain, targets, weights)
         if share is not None:
             values, derivative = values * share, derivative * share
         computed = torch.autograd.grad(outputs, self._leaves, derivative.to(outputs.dtype))

@@ -1,0 +1,73 @@
+"""The preset good is a list of members, which changes no key that the recipe specifies."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_wine
+
+import descend
+from descend.errors import RecipeError
+from descend.estimators import Classifier
+from descend.recipe.presets import GOOD_FOR_TABLES, members_of_preset
+
+X, Y = load_wine(return_X_y=True)
+SHORT = {"stop.max_epochs": 2}
+
+
+def test_it_trains_every_member_and_is_written_into_the_recipe():
+    run = descend.train("wine", {"model.preset": "good", **SHORT})
+    assert len(run.metrics["members"]["validation"]) == len(GOOD_FOR_TABLES) == run.recipe.model["ensemble"]
+    # Keys that equal the recipe's own value are left out.
+    assert all(
+        set(one) <= set(other)
+        for one, other in zip(run.recipe.model["members"], GOOD_FOR_TABLES, strict=True)
+    )
+    assert sum(map(len, run.recipe.model["members"])) >= 10
+    assert "preset good" in run.reasons["model.members"]
+    again = descend.train("wine", run.recipe)
+    assert np.array_equal(again.predict_proba(X), run.predict_proba(X))
+
+
+def test_specified_keys_are_those_of_every_member():
+    recipe = {
+        "optimizer.lr": 0.05,
+        "model.dropout": 0.0,
+        "model.hidden": [8],
+        "model.preset": "good",
+        **SHORT,
+    }
+    run = descend.train("wine", recipe)
+    for member in run.recipe.model["members"]:
+        assert not {"optimizer.lr", "model.dropout", "model.hidden"} & set(member)
+    assert members_of_preset({"model": {"number_embedding": "linear", "dropout": 0.1}}) == (
+        {},
+        {"regularize.weight_decay": 0.02, "optimizer.lr": 0.002},
+        {"regularize.weight_decay": 0.01, "optimizer.lr": 0.004},
+    )
+
+
+def test_one_network_where_it_does_not_apply():
+    assert "members" not in descend.train("wine", SHORT).metrics
+    assert "members" not in descend.train("digits", {"model.preset": "good", "stop.max_epochs": 1}).metrics
+    validated = {"model.preset": "good", "data.validation": 0, "stop.patience": "none", **SHORT}
+    assert "members" not in descend.train("wine", validated).metrics
+
+
+def test_a_table_without_numbers():
+    colours = np.array(["red", "green", "blue"])[np.random.default_rng(0).integers(0, 3, 200)]
+    table = {"colour": colours.tolist(), "y": (colours == "red").astype(int).tolist()}
+    run = descend.train(table, {"model.preset": "good", **SHORT}, target="y")
+    assert all("model.number_embedding" not in member for member in run.recipe.model["members"])
+
+
+def test_a_named_network_is_refused():
+    with pytest.raises(RecipeError, match=r"chooses the networks, and model\.name is 'linear'"):
+        descend.train("wine", {"model": {"preset": "good", "name": "linear"}})
+    with pytest.raises(RecipeError, match='"quick" or "good"'):
+        descend.train("wine", {"model.preset": "goood"})
+
+
+def test_estimators_take_it():
+    model = Classifier(preset="good", max_epochs=2).fit(X, Y)
+    assert len(model.run_.metrics["members"]["validation"]) == len(GOOD_FOR_TABLES)
