@@ -320,10 +320,7 @@ class Contract:
         torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-14)
 
     def test_parameters_without_entries_change_nothing(self, case):
-        if (
-            case.sparse
-            or type(case.make([nn.Parameter(torch.ones(2, 2))])).__module__ == "torch.optim._adafactor"
-        ):
+        if case.sparse or case.name == "adafactor":
             pytest.skip("PyTorch's class divides by the number of entries, or its gradients are sparse")
         problem, other = Problem(case), Problem(case)
         expected = other.train(case.make(other.parameters()))
