@@ -12,6 +12,8 @@ Names are imported on first use, so that ``import descend`` is fast and does not
 
 from __future__ import annotations
 
+import os
+
 from descend._version import __version__
 
 TYPE_CHECKING = False  # typing is not imported, so that the program answers signals from its first moment
@@ -48,6 +50,18 @@ __all__ = [
     "train",
     "train_many",
 ]
+
+_forked = False
+"""Whether this process is a fork of one that had imported descend; :mod:`descend.process.forks` is imported later."""
+
+
+def _note_fork() -> None:
+    global _forked
+    _forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
 
 _HOMES = {
     "Classifier": "descend.estimators",

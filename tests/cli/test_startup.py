@@ -199,3 +199,14 @@ class TestStreams:
         monkeypatch.setenv("COLUMNS", columns)
         assert main(command) == 0
         assert capsys.readouterr().out
+
+
+@posix
+def test_a_current_directory_that_was_removed_is_named(tmp_path):
+    """The libraries of PyTorch end the process with a message about themselves."""
+    done = shell("mkdir gone && cd gone && rmdir ../gone && descend train iris --quiet", tmp_path)
+    assert done.returncode == 2
+    assert (
+        done.stderr.decode()
+        == "Error: the current directory does not exist any more; change to another one\n"
+    )

@@ -888,3 +888,19 @@ def test_inputs_whose_squares_overflow_leave_finite_weights(kl_clip):
         for value in optimizer.state[model.weight].values()
         if isinstance(value, torch.Tensor)
     )
+
+
+@pytest.mark.parametrize("scale", [1e20, 1e30, 1e37])
+def test_one_exploding_gradient_is_clipped(scale):
+    """d·D overflows, but kl_clip makes the step independent of the gradient's length: it is that for any large gradient."""
+    results = []
+    for factor in (1e12, scale):
+        torch.manual_seed(0)
+        model, x = nn.Linear(4, 3), torch.randn(20, 4)
+        optimizer = kfac(model.parameters(), model, "normal")
+        for step in range(8):
+            optimizer.zero_grad()
+            (model(x).square().mean() * (factor if step == 5 else 1.0)).backward()
+            optimizer.step()
+        results.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=1e-6)

@@ -84,3 +84,10 @@ def test_nan_beyond_a_point_is_avoided():
     found = strong_wolfe(lambda t: (f(t), df(t)), 0.0, -1.0)
     assert found is not None
     assert found.t < 0.3
+
+
+@pytest.mark.parametrize("initial", [math.inf, math.nan])
+def test_a_first_step_that_is_not_finite_ends_the_search(initial):
+    """A learning rate may become infinite after construction; halving infinity would never end."""
+    assert armijo(lambda t: t * t - t, 0.0, -1.0, initial=initial) is None
+    assert strong_wolfe(lambda t: (t * t - t, 2 * t - 1), 0.0, -1.0, initial=initial) is None

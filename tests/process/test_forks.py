@@ -62,3 +62,30 @@ def test_other_processes_call_directly() -> None:
     assert in_fork(lambda: 3)() == 3
     with pytest.raises(KeyError):
         in_fork(fail)()
+
+
+@pytest.mark.parametrize("imported", ["parent", "child"])
+def test_a_fork_is_noticed_before_anything_of_descend_was_used(imported: str) -> None:
+    """The names of descend are imported when they are first used, and its child may be the first to import it."""
+    program = f"""
+import os, polars
+if {imported!r} == "parent":
+    import descend
+polars.DataFrame({{"a": ["x", "y"] * 2000}}).group_by("a").len()
+child = os.fork()
+if child == 0:
+    import descend, numpy
+    status = 1
+    try:
+        recipe = {{"stop": {{"max_epochs": 1}}}}
+        descend.train((numpy.eye(40, 3), numpy.arange(40) % 2), recipe)
+        descend.train(polars.DataFrame({{"a": ["x", "y"] * 200, "y": [0, 1] * 200}}), recipe, target="y")
+    except descend.errors.UserError as error:
+        status = 7 if "this process is a fork" in str(error) else 2
+    finally:
+        os._exit(status)
+os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    environment = os.environ | {"OMP_NUM_THREADS": "2", "POLARS_MAX_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, check=False, timeout=100)
+    assert done.returncode == 7

@@ -319,6 +319,17 @@ class Contract:
         expected = alone.train(case.make(alone.parameters()))
         torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-14)
 
+    def test_parameters_without_entries_change_nothing(self, case):
+        if case.sparse or case.name == "adafactor":
+            pytest.skip("PyTorch's class divides by the number of entries, or its gradients are sparse")
+        problem, other = Problem(case), Problem(case)
+        expected = other.train(case.make(other.parameters()))
+        empty = nn.Parameter(torch.ones(0, 3, dtype=torch.float64))
+        optimizer = case.make([*problem.parameters(), empty])
+        plain = problem.loss
+        problem.loss = lambda: plain() + empty.sum()  # type: ignore[method-assign]  # it has a gradient without entries
+        torch.testing.assert_close(problem.train(optimizer), expected, rtol=1e-9, atol=1e-12)
+
     def test_a_gradient_that_goes_missing_leaves_a_parameter_unchanged(self, case):
         problem = Problem(case)
         optimizer = case.make(problem.parameters())
@@ -489,6 +500,24 @@ class Contract:
         optimizer.param_groups[0]["lr"] = torch.tensor(case.lr, dtype=torch.float64)
         torch.testing.assert_close(other.train(optimizer), expected, rtol=1e-12, atol=1e-14)
 
+    def test_a_tensor_of_one_entry_is_a_learning_rate_and_one_of_two_is_refused(self, case):
+        if case.lr is None:
+            pytest.skip("it has no learning rate")
+        problem, other = Problem(case, torch.float32), Problem(case, torch.float32)
+        expected = problem.train(case.make(problem.parameters()), 1)
+        got = other.train(case.make(other.parameters(), lr=torch.tensor([case.lr])), 1)
+        torch.testing.assert_close(got, expected)
+        with pytest.raises(UserError, match=f"^{case.name}: lr: expected a number above 0"):
+            case.make([nn.Parameter(torch.ones(2, 2))], lr=torch.tensor([0.1, 0.2]))
+
+    def test_a_learning_rate_that_becomes_infinite_ends_in_a_step(self, case):
+        if case.lr is None:
+            pytest.skip("it has no learning rate")
+        problem = Problem(case)
+        optimizer = case.make(problem.parameters())
+        optimizer.param_groups[0]["lr"] = math.inf
+        optimizer.step(problem.closure(optimizer))  # a line search that halves infinity would not end
+
     def test_a_negative_learning_rate_is_refused(self, case):
         if case.lr is None:
             pytest.skip("it has no learning rate")
@@ -514,9 +543,21 @@ class Contract:
             (lambda w: [3.0], "optimize Tensors"),
             (lambda w: [w * 2], "non-leaf"),
             (lambda w: [{"params": [w]}, {"params": [w]}], "more than one parameter group"),
+            (lambda w: [w, w], "occurs twice"),
+            (lambda w: [{"params": [w, w]}], "occurs twice"),
+            (lambda w: [("first", w), ("second", w)], "occurs twice"),
             (lambda w: [{"lr": 0.1}], "needs the key 'params'"),
         ],
-        ids=["none", "numbers", "results", "twice", "no params"],
+        ids=[
+            "none",
+            "numbers",
+            "results",
+            "twice",
+            "repeated",
+            "repeated in a group",
+            "two names",
+            "no params",
+        ],
     )
     def test_bad_parameters_are_refused(self, case, params, words):
         with pytest.raises(UserError, match=words):

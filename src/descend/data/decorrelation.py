@@ -182,8 +182,8 @@ def whiten(
 
     >>> rows = np.array([[0.0, 0.0], [1.0, 1.0], [2.0, -1.0], [3.0, 4.0]])
     >>> shift, scale, matrix = whiten(rows)
-    >>> np.cov(((rows - shift) / scale) @ matrix, rowvar=False, ddof=0).round(6).tolist()
-    [[1.0, -0.0], [-0.0, 1.0]]
+    >>> np.abs(np.cov(((rows - shift) / scale) @ matrix, rowvar=False, ddof=0)).round(6).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
     """
     shift, scale, variances, vectors = _directions(rows, weights, standardize)
     return shift, scale, vectors * _inverse_roots(variances, ridge)

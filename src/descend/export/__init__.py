@@ -61,8 +61,8 @@ version). :func:`load_exported` reads it if the recipe can build the network. To
 >>> run = descend.train("iris", {"stop": {"max_epochs": 2}})
 >>> path = run.export("pt2", Path(tempfile.mkdtemp()) / "iris.pt2")
 >>> rows = [[5.1, 3.5, 1.4, 0.2], [6.7, 3.0, 5.2, 2.3]]
->>> (load_exported(path).predict(rows) == run.predict(rows)).all()
-np.True_
+>>> bool((load_exported(path).predict(rows) == run.predict(rows)).all())
+True
 """
 
 from __future__ import annotations

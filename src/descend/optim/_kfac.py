@@ -29,6 +29,7 @@ from descend.cards import method
 from descend.errors import UserError
 from descend.linalg import inverse_root
 from descend.linalg.products import Library, Product, best_library, is_large, product
+from descend.linalg.vectors import bounded
 from descend.losses.likelihoods import LIKELIHOODS, Likelihood
 from descend.optim.base import CheckedOptimizer, Params
 from descend.optim.factors import FactorStack, stacks_of
@@ -86,7 +87,7 @@ def precondition(gradient: Tensor, a_inverse: Tensor, g_inverse: Tensor, large: 
 
 def squared_change(gradient: Tensor, direction: Tensor, lrs: Sequence[float]) -> Tensor:
     """Σ t² d·D over matrices (k, m, n), (): the squared change of the predictions by steps of lengths t along d."""
-    squares = [lr**2 for lr in lrs]
+    squares = [lr * lr for lr in lrs]
     if all(each == squares[0] for each in squares):
         return torch.dot(gradient.flatten(), direction.flatten()) * squares[0]
     products = torch.linalg.vecdot(gradient.flatten(1), direction.flatten(1))
@@ -335,7 +336,7 @@ class KFAC(CheckedOptimizer):
                 continue
             stack_changes = []
             for place, part in stack.parts(layers):
-                gradient = stack.gather(place, part)
+                gradient = bounded(stack.gather(place, part))  # d·D must not overflow
                 inverses = stack.input_inverse[place], stack.gradient_inverse[place]
                 direction = precondition(gradient, *inverses, self._large)
                 by_matrix = [lrs[id(layer.weight)] for layer in part for _ in range(layer.groups)]

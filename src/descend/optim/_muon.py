@@ -85,6 +85,8 @@ def muon_update(moving: Moving) -> None:
         torch._foreach_mul_(moving.params, 1 - lr * group["weight_decay"])
     by_shape: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = {}
     for p, update in zip(moving.params, updates, strict=True):
+        if update.numel() == 0:
+            continue
         matrix = update.reshape(len(update), -1)
         by_shape.setdefault((matrix.shape[0], matrix.shape[1]), []).append((p, matrix))
     for shape, pairs in by_shape.items():

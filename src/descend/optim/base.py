@@ -142,7 +142,11 @@ def checked_settings(constructor: Callable[..., Optimizer], settings: Mapping[st
     declared = of_constructor(constructor, ()) or {}
     result, faults = dict(settings), []
     for name, value in settings.items():
-        if name not in declared or (name == "lr" and value == 0):
+        if isinstance(value, Tensor) and value.numel() == 1:
+            value = value.detach().reshape(
+                ()
+            )  # a view: a learning rate of shape (1,) is a number, as in PyTorch
+        if name not in declared or (name == "lr" and not _is_vector(value) and value == 0):
             continue
         converted, fault = check(declared[name], value)
         if fault is not None:
@@ -152,6 +156,10 @@ def checked_settings(constructor: Callable[..., Optimizer], settings: Mapping[st
     if faults:
         raise UserError(f"{catalogue_name(constructor)}: {'; '.join(faults)}")
     return result
+
+
+def _is_vector(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.dim() > 0
 
 
 @contextmanager
@@ -170,10 +178,24 @@ def list_params(params: Params) -> Any:
 
     Raises:
         UserError: a group has no parameters.
+        ValueError: a group contains a parameter twice.
     """
     if isinstance(params, Tensor):  # PyTorch raises the error
         return params
-    return [_list_group(entry) if isinstance(entry, dict) else entry for entry in params]
+    entries = [_list_group(entry) if isinstance(entry, dict) else entry for entry in params]
+    for each in (entry["params"] for entry in entries if isinstance(entry, dict)):
+        _check_distinct(each)
+    _check_distinct([entry for entry in entries if not isinstance(entry, dict)])
+    return entries
+
+
+def _check_distinct(params: Iterable[Any]) -> None:
+    tensors = [each[1] if isinstance(each, tuple) and len(each) == 2 else each for each in params]
+    if len({id(each) for each in tensors}) < len(tensors):
+        raise ValueError(
+            "a parameter occurs twice in a parameter group, and would be moved twice in a step; pass each parameter once "
+            "(list(dict.fromkeys(params)) removes repetitions)"
+        )
 
 
 def _list_group(group: dict[str, Any]) -> dict[str, Any]:

@@ -129,13 +129,13 @@ def armijo(
         shortest: the smallest t that is tried. Default 1e-14.
 
     Returns:
-        None where no t is accepted: rounding hides every decrease, or φ(0) is not finite.
+        None where no t is accepted: rounding hides every decrease, or φ(0) or t₀ is not finite.
 
     >>> armijo(lambda t: (t - 0.3) ** 2, 0.09, -0.6)
     Point(t=0.5, value=0.04000000000000001, slope=nan)
     """
     t = initial
-    while math.isfinite(value) and slope < 0.0 and t >= shortest:
+    while math.isfinite(value) and slope < 0.0 and shortest <= t < math.inf:
         value_t = value_at(t)
         # The difference of the losses is compared, as φ(0) + c₁ t φ'(0) may round to φ(0).
         if math.isfinite(value_t) and value - value_t >= -c1 * t * slope:
@@ -178,7 +178,7 @@ def strong_wolfe(
     >>> strong_wolfe(lambda t: ((t - 3.0) ** 2, 2 * (t - 3.0)), 9.0, -6.0, c2=0.1).t
     3.0
     """
-    if not (math.isfinite(value) and slope < 0.0):
+    if not (math.isfinite(value) and slope < 0.0 and math.isfinite(initial)):
         return None
     start = low = Point(0.0, value, slope)
     high: Point | None = None

@@ -10,7 +10,11 @@ polars on single columns use no pool either. The others depend on the operation 
 are processed by a thread that is watched (:func:`in_fork`): if it waits for threads that do not exist, the caller gets
 an error with the remedy.
 
-Sources: fork(2) and pthread_atfork(3p), POSIX.1-2024: the child has a single thread, a copy of the caller.
+A fork is noticed by a hook that ``import descend`` registers. A child that imports descend itself, after its parent has used
+polars, is noticed on Linux by a flag that a fork sets and exec clears.
+
+Sources: fork(2) and pthread_atfork(3p), POSIX.1-2024: the child has a single thread, a copy of the caller; PF_FORKNOEXEC in
+proc_pid_stat(5) and the kernel's include/linux/sched.h.
 """
 
 from __future__ import annotations
@@ -45,6 +49,9 @@ INTERVAL = 0.05
 PATIENCE = 10
 """The number of looks in a row that find the thread waiting without having used the processor, before it is given up."""
 
+PF_FORKNOEXEC = 0x40
+"""The flag of a process of Linux that was forked and has not executed a program since."""
+
 REMEDY = (
     "start the process by the method 'spawn' or 'forkserver' (multiprocessing.get_context('spawn'), joblib's backend "
     "'loky', gunicorn without --preload), or do this before the fork"
@@ -53,11 +60,15 @@ REMEDY = (
 
 
 class _Fork:
-    """Whether this process is a fork of one that had imported descend."""
+    """Whether this process is a fork of one that may have used thread pools."""
 
     def __init__(self) -> None:
         self.happened = False
         self.thread = threading.local()
+        if getattr(sys.modules["descend"], "_forked", False) or (
+            "polars" in sys.modules and _has_not_executed()
+        ):
+            self.note()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self.note)
 
@@ -69,11 +80,19 @@ class _Fork:
             limit(1)
 
 
+def _has_not_executed() -> bool:
+    """Whether this process was forked and has not executed a program since; False where the system does not tell."""
+    with suppress(OSError, ValueError, IndexError):
+        stat = Path("/proc/self/stat").read_text()
+        return bool(int(stat[stat.rindex(")") + 2 :].split()[6]) & PF_FORKNOEXEC)
+    return False
+
+
 _FORK = _Fork()
 
 
 def is_fork() -> bool:
-    """Whether this process was forked from one that had imported descend.
+    """Whether this process was forked from one that had imported descend, or that had imported polars before descend.
 
     >>> is_fork()
     False
