@@ -8,6 +8,7 @@ import sys
 import warnings
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 import torch
@@ -167,10 +168,8 @@ for seed in range(int(sys.argv[2]), int(sys.argv[3])):
 
 def categories_of_pandas(ending):
     """Return a file with ordered categories, which pyarrow reads too."""
-    pandas = pytest.importorskip("pandas")
-    pytest.importorskip("pyarrow")
-    sizes = pandas.Categorical(["low", "mid", "high"] * 10, ["low", "mid", "high"], ordered=True)
-    frame = pandas.DataFrame({"a": np.arange(30.0) ** 2, "c": sizes, "y": np.arange(30.0)})
+    sizes = pd.Categorical(["low", "mid", "high"] * 10, ["low", "mid", "high"], ordered=True)
+    frame = pd.DataFrame({"a": np.arange(30.0) ** 2, "c": sizes, "y": np.arange(30.0)})
     buffer = io.BytesIO()
     (frame.to_parquet if ending == "parquet" else frame.to_feather)(buffer)
     return buffer.getvalue()

@@ -158,7 +158,7 @@ def test_an_optimizer_with_attributes_of_its_own_takes_its_steps(rows: Any) -> N
 class FailsWithoutClosure(Plain):
     """A step that takes no closure, and fails for another reason."""
 
-    def step(self) -> None:  # type: ignore[override]
+    def step(self) -> None:  # type: ignore[override]  # as people write it
         raise RuntimeError("no such kernel")
 
 

@@ -20,6 +20,7 @@ from descend.many.packed_engine import PackedEngine
 from descend.many.parallel_packs import choose_process_count, has_core_for_each
 from descend.many.planned_member import PlannedMember
 from descend.many.watchers import Watcher
+from descend.nn.evaluation_mode import in_evaluation_mode
 from descend.rng import forked
 from descend.runs.plan import choose_device
 from descend.training.loop import Training
@@ -275,16 +276,13 @@ def member_bytes(member: PlannedMember) -> int:
     handles = [
         module.register_forward_hook(record_size) for module in model.modules() if not list(module.children())
     ]
-    modes = [(module, module.training) for module in model.modules()]
     try:
         device = next(model.parameters()).device
-        with torch.inference_mode(), forked(device):
-            model.eval()(torch.zeros(2, *prepared.schema.input_shape, device=device))
+        with in_evaluation_mode(model), torch.inference_mode(), forked(device):
+            model(torch.zeros(2, *prepared.schema.input_shape, device=device))
     finally:
         for handle in handles:
             handle.remove()
-        for module, mode in modes:
-            module.training = mode
     row = max(1, torch.Size(prepared.schema.input_shape).numel())
     widest = max([row, *sizes])
     rows = min(member.plan.recipe.data["batch_size"], len(prepared.train))

@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize
 
 from descend.cards import method
 from descend.errors import UserError
+from descend.nn.evaluation_mode import in_evaluation_mode
 from descend.param_types import Count
 
 __all__ = ["DataDriven", "data_driven"]
@@ -54,7 +55,7 @@ class DataDriven:
                 )
         with (
             torch.no_grad(),
-            _evaluating(model),
+            in_evaluation_mode(model),
             self._fitting([layer for _, layer in linear[:-1]], generator),
         ):
             model(rows)
@@ -93,17 +94,6 @@ class DataDriven:
         chosen = (z / scale).gather(0, rows.to(z.device))
         shares = (shares / shares.sum(0)).to(z)
         bias.copy_(-(shares * chosen).sum(0))
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 @method(

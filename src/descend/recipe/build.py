@@ -14,6 +14,7 @@ from descend.data.preparation import Part
 from descend.errors import Problem, RecipeError, UserError, message_of
 from descend.interface import setting
 from descend.nn.ensemble import Ensemble
+from descend.nn.evaluation_mode import in_evaluation_mode
 from descend.nn.front import preceded
 from descend.nn.init import initialize
 from descend.nn.members import MemberLinear
@@ -178,18 +179,14 @@ def check_shape(recipe: Recipe, model: nn.Module, facts: Facts) -> None:
     Raises:
         RecipeError: the network cannot take the rows, or returns a wrong number of outputs.
     """
-    modes = [(module, module.training) for module in model.modules()]
     first = next(model.parameters(), None)
     device = torch.device("cpu") if first is None else first.device
     try:
-        with torch.no_grad(), forked(device):
-            outputs = model.eval()(torch.zeros(2, *facts.input_shape, device=device))
+        with in_evaluation_mode(model), torch.no_grad(), forked(device):
+            outputs = model(torch.zeros(2, *facts.input_shape, device=device))
     except Exception as cause:  # anyone's network may raise anything
         message = f"the network cannot take rows of shape {facts.input_shape}: {message_of(cause)}"
         raise RecipeError([Problem("model", None, message)]) from cause
-    finally:
-        for module, training in modes:
-            module.training = training
     expected = network_outputs(recipe, facts)
     if not isinstance(outputs, Tensor) or tuple(outputs.shape) != (2, expected):
         got = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__

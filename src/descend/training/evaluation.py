@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from descend.data.batches import Batch
 from descend.metrics import Form, Metric
+from descend.nn.evaluation_mode import in_evaluation_mode
 
 __all__ = ["evaluating", "measure", "outputs_of"]
 
@@ -29,14 +30,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     >>> model.training
     True
     """
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    with in_evaluation_mode(model), torch.inference_mode():
+        yield
 
 
 def outputs_of(model: nn.Module, inputs: Tensor, *, precision: str = "float32") -> Tensor:
