@@ -89,6 +89,8 @@ def value_of(entry: Entry) -> object:
         return entry.name
     if entry.key in CONDITIONS:
         return weights_are_few
+    if entry.key == "ensemble_selection":
+        return "greedy"
     if entry.key in ("text_dimension", "lookahead"):
         return 8 if entry.key == "text_dimension" else 2
     return "*" if entry.section == "constrain" else 0.01

@@ -37,6 +37,7 @@ SHAPES = {
     ("model", "norm"): "(n, C) → (n, C), images (n, C, H, W) → (n, C, H, W)",
     ("model", "calibration"): "logits (n, K) → logits (n, K)",
     ("model", "number_embedding"): "(n, d) → (n, d, e), for the d numbers of a row",
+    ("model", "ensemble_selection"): "raw outputs (n, K) of each network → the counts of those that are kept",
     ("init", "name"): "fills a weight (d_out, d_in), or (d_out, d_in, height, width), in place",
     (
         "optimizer",
@@ -64,6 +65,9 @@ SHAPES = {
     ("data", "scale"): "(n, d) → (n, d), with statistics of the training rows",
 }
 """Shapes of a family, for methods whose docstring does not state its own."""
+
+EXAMPLES_OF_KEYS = {"text_dimension": "32", "ensemble_selection": "greedy"}
+"""Values of keys that are methods and have no settings; for all others a strength."""
 
 LINE = 200
 """Width of the table in a file or a pipe, so that each method is on one line."""
@@ -145,7 +149,7 @@ def _parameters(entry: Entry) -> dict[str, Parameter]:
     from descend.recipe.sections import SECTIONS, constructor_parameters
 
     # The settings of these are keys of the section.
-    if entry.key == "text_dimension" or (entry.section == "regularize" and entry.key in PENALTIES):
+    if entry.key in EXAMPLES_OF_KEYS or (entry.section == "regularize" and entry.key in PENALTIES):
         return {}
     section = SECTIONS[entry.section]
     if entry.key == "name":
@@ -224,7 +228,7 @@ def _use(entry: Entry, facts: Mapping[str, Any]) -> str:
     path = f"{entry.section}.{entry.key}"
     first = facts["parameters"][0] if facts["parameters"] else None
     if entry.is_key and first is None:
-        return f"--set {path}={32 if entry.key == 'text_dimension' else 0.01}"
+        return f"--set {path}={EXAMPLES_OF_KEYS.get(entry.key, '0.01')}"
     if entry.key in WRAPPERS and first is not None:
         (name, value), (other, given) = (_line(each).split(" = ") for each in facts["parameters"])
         return f"--set {path}={value}, or --set '{path}={{{name}={value}, {other}={given}}}'"

@@ -16,10 +16,10 @@ from descend.errors import Interrupted, RunError
 from descend.files import read_json
 from descend.interface import resume_advice
 from descend.many.execution import EngineChoice, train_members
-from descend.many.greedy import greedy
 from descend.many.planned_member import PlannedMember
 from descend.many.watchers import Watcher, Watchers
 from descend.nn.ensemble import Ensemble
+from descend.nn.greedy import greedy
 from descend.recipe import Recipe
 from descend.recipe.build import build_model, link_of
 from descend.recipe.defaults import facts_of

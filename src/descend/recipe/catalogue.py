@@ -25,6 +25,7 @@ from descend.losses import LOSSES
 from descend.losses.functions import constructor_of
 from descend.nn import ACTIVATIONS, INITS, MODELS, NORMS, NUMBER_EMBEDDINGS, OUTPUTS, TextEmbedding
 from descend.nn.calibration import CALIBRATIONS
+from descend.nn.greedy import greedy
 from descend.optim import OPTIMIZERS, WRAPPERS
 from descend.regularization import (
     ORTHOGONALITIES,
@@ -84,7 +85,7 @@ PENALTIES: Mapping[str, Constructor] = {
 }
 
 KEYS: Mapping[str, Mapping[str, Constructor]] = {
-    "model": {"text_dimension": TextEmbedding},
+    "model": {"text_dimension": TextEmbedding, "ensemble_selection": greedy},
     "optimizer": WRAPPERS,
     "regularize": PENALTIES,
     "constrain": {**CONSTRAINTS, **CONDITIONS},

@@ -31,7 +31,7 @@ class ModelSettings:
             regularize. Each is trained ``init.restarts`` times, and ``ensemble`` is the largest number that is kept.
         ensemble_selection: how they are chosen on the validation rows: "best", the networks with the best monitored values;
             "greedy", one after another, each the one that lowers the loss of the mean prediction most, with repetition
-            (:func:`descend.many.greedy.greedy`); "auto" is "greedy" for ``members``, else "best".
+            (:func:`descend.nn.greedy.greedy`); "auto" is "greedy" for ``members``, else "best".
         pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are matched by name; the
             inputs are scaled by the new data's statistics.
         pretrained_head: what happens to the last layer: "auto" initializes it again where its shape differs, as with

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from descend.many.greedy import greedy
 from descend.nn.ensemble import mean_outputs
+from descend.nn.greedy import greedy
 
 TRUTH = torch.tensor([[0.0], [1.0], [-1.0], [2.0]], dtype=torch.float64)
 
