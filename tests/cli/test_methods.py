@@ -72,7 +72,12 @@ def test_the_suggested_options_work():
             elif entry.section == "optimizer" and entry.is_key:
                 assert chosen in (0.05, 5, {"rho": 0.05, "adaptive": False}, {"steps": 5, "alpha": 0.5})
             elif entry.is_key:
-                assert (chosen["pattern"] if isinstance(chosen, dict) else chosen) in ("*", 0.01, 32, "greedy")
+                assert (chosen["pattern"] if isinstance(chosen, dict) else chosen) in (
+                    "*",
+                    0.01,
+                    32,
+                    "greedy",
+                )
             else:
                 assert (chosen["name"] if isinstance(chosen, dict) else chosen) == entry.name
 
