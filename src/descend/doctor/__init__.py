@@ -1,0 +1,8 @@
+"""Diagnosis of trainings: what is wrong, how certain this is, and what to change."""
+
+from __future__ import annotations
+
+from descend.doctor.findings import Finding
+from descend.doctor.watching import Watched, watch
+
+__all__ = ["Finding", "Watched", "watch"]

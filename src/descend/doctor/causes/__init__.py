@@ -1,0 +1,36 @@
+"""The causes that are known, each in a file of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from descend.doctor.causes.base import Cause
+from descend.doctor.causes.detached_graph import DetachedGraph
+from descend.doctor.causes.evaluation_mode import EvaluationMode
+from descend.doctor.causes.frozen_layers import FrozenLayers
+from descend.doctor.causes.gradients_not_zeroed import GradientsNotZeroed
+from descend.doctor.causes.loss_input_mismatch import LossInputMismatch
+from descend.doctor.causes.loss_maximized import LossMaximized
+from descend.doctor.causes.loss_summed import LossSummed
+from descend.doctor.causes.parameters_not_held import ParametersNotHeld
+from descend.doctor.causes.rows_in_order import RowsInOrder
+from descend.doctor.causes.shapes_broadcast import ShapesBroadcast
+
+__all__ = ["CAUSES", "CONSEQUENCES", "Cause"]
+
+CAUSES: tuple[type[Cause], ...] = (
+    GradientsNotZeroed,
+    ParametersNotHeld,
+    DetachedGraph,
+    EvaluationMode,
+    LossMaximized,
+    LossInputMismatch,
+    ShapesBroadcast,
+    LossSummed,
+    FrozenLayers,
+    RowsInOrder,
+)
+"""All causes, in the order in which they are looked for."""
+
+CONSEQUENCES: Mapping[str, tuple[str, ...]] = {each.name(): each.explains for each in CAUSES}
+"""The names of the causes that each cause brings about."""
