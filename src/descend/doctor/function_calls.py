@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import math
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -169,12 +169,9 @@ class FunctionCalls(TorchFunctionMode):
 
 
 def _factor(root: Tensor, call: LossCall) -> float | None:
-    (derivative,) = torch.autograd.grad(
-        root,
-        call.value if call.name != "difference" else call.predictions,
-        retain_graph=True,
-        allow_unused=True,
-    )
+    of = call.value if call.name != "difference" else call.predictions
+    derivatives: Sequence[Tensor | None] = torch.autograd.grad(root, of, retain_graph=True, allow_unused=True)
+    derivative = derivatives[0]
     if derivative is None:
         return None
     if call.name != "difference":

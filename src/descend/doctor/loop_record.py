@@ -99,6 +99,7 @@ class LoopRecord:
         frozen: the names of those without.
         random_frozen: the names of frozen weights whose values are those of a random initialisation.
         changing: the names of modules that behave differently in training and evaluation: dropout and batch norms.
+        modes: whether the network was in training mode at each step; None where it was not called before the step.
         steps: the recorded steps, in order.
         taken: the number of steps that were taken.
         evaluations: the number of forward passes without gradients.
@@ -111,6 +112,7 @@ class LoopRecord:
     frozen: tuple[str, ...] = ()
     random_frozen: tuple[str, ...] = ()
     changing: tuple[str, ...] = ()
+    modes: Sequence[bool | None] = ()
     steps: list[StepRecord] = field(default_factory=list)
     taken: int = 0
     evaluations: int = 0

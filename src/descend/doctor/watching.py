@@ -63,6 +63,7 @@ class Watched:
         self._batches: list[Tensor] = []
         self._taken = 0
         self._evaluations = 0
+        self._modes: list[bool | None] = []
         self._changing = [
             name for name, module in model.named_modules() if isinstance(module, _CHANGING) and _acts(module)
         ]
@@ -76,7 +77,8 @@ class Watched:
             self.optimizer.register_step_pre_hook(self._before_step),
             self.optimizer.register_step_post_hook(self._after_step),
         ]
-        first = next((p for p in self.model.parameters() if p.requires_grad), None)
+        held = {id(p) for p in self._parameters()}
+        first = next((p for p in self.model.parameters() if p.requires_grad and id(p) in held), None)
         if first is not None:
             self._handles.append(first.register_hook(lambda _: self._gradient_arrives(first)))
         return self
@@ -102,6 +104,7 @@ class Watched:
             frozen=tuple(frozen),
             random_frozen=tuple(name for name in frozen if _looks_random(parameters[name])),
             changing=tuple(self._changing),
+            modes=tuple(self._modes),
             steps=list(self._steps),
             taken=self._taken,
             evaluations=self._evaluations,
@@ -165,6 +168,7 @@ class Watched:
             self._end_observation()
             self._steps.append(self._step_record(observed))
         self._taken += 1
+        self._modes.append(self._training)
         self._reset()
 
     def _step_record(self, observed: FunctionCalls | None) -> StepRecord:

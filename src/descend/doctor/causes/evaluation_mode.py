@@ -26,17 +26,19 @@ class EvaluationMode(Cause):
     @classmethod
     def in_loop(cls, loop: LoopRecord) -> Finding | None:
         """Look at the mode of the network in the forward passes of steps."""
-        if not loop.changing:
+        called = [(step, mode) for step, mode in enumerate(loop.modes) if mode is not None]
+        inside = [step for step, mode in called if not mode]
+        if not loop.changing or len(inside) < 2 or called[-1][1]:
             return None
-        seen = [step for step in loop.steps if step.training is not None]
-        inside = [step for step in seen if not step.training and set(step.in_eval) == set(loop.changing)]
-        if len(inside) < 2 or inside[-1] is not seen[-1]:
+        first = inside[0]
+        if len(inside) < 0.9 * sum(step >= first for step, _ in called):
             return None
-        first = inside[0].number
+        kept = [
+            step for step in loop.steps if step.training is False and set(step.in_eval) != set(loop.changing)
+        ]
+        if kept:  # some modules were set to training mode on purpose
+            return None
         since = "from the first step" if first == 0 else f"from step {first} on, after an evaluation"
-        share = len(inside) / len([step for step in seen if step.number >= first])
-        if share < 0.9:
-            return None
         return cls.found(
             0.95, f"{since}, the network was called in evaluation mode; affected: {listed(loop.changing)}"
         )
