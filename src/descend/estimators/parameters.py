@@ -9,9 +9,10 @@ from typing import Any
 
 from descend.errors import Problem, RecipeError
 from descend.recipe import Recipe
-from descend.recipe.sections import SECTIONS
+from descend.recipe.nesting import nested
+from descend.runs.plan import as_recipe
 
-__all__ = ["RECIPE_KEYS", "Sections", "as_recipe", "sections_of"]
+__all__ = ["RECIPE_KEYS", "Sections", "sections_of"]
 
 Sections = dict[str, dict[str, Any]]
 """Sections of a recipe, not validated yet."""
@@ -54,7 +55,7 @@ def sections_of(parameters: Mapping[str, Any], task: str) -> Sections:
         task: "classification" or "regression".
 
     Raises:
-        RecipeError: the recipe cannot be used for estimators.
+        RecipeError: the recipe is invalid or cannot be used for estimators.
 
     >>> sections = sections_of({"recipe": {"optimizer": {"name": "sgd", "lr": 0.1}}, "lr": 0.5}, "regression")
     >>> sections["optimizer"], sections["data"]
@@ -90,22 +91,14 @@ def sections_of(parameters: Mapping[str, Any], task: str) -> Sections:
     return sections
 
 
-def as_recipe(sections: Mapping[str, Mapping[str, Any]]) -> Recipe:
-    """Return the recipe with these sections.
-
-    Raises:
-        RecipeError: all errors at once.
-    """
-    return Recipe(**sections) if set(sections) <= set(SECTIONS) else Recipe.of(sections)
-
-
 def _sections(recipe: Recipe | Mapping[str, Any] | str | Path | None) -> Sections:
-    if recipe is None:
-        return {}
-    if isinstance(recipe, str | Path):
-        recipe = Recipe.load(recipe)
+    """Return the sections of a recipe, those of a mapping unchecked, so that all problems are reported at once."""
+    sections = nested(recipe) if isinstance(recipe, Mapping) else {}
+    if not sections or not all(isinstance(one, Mapping | str) or callable(one) for one in sections.values()):
+        return {name: dict(values) for name, values in as_recipe(recipe, allow_imports=False).items()}
     return {
-        name: dict(value) if isinstance(value, Mapping) else {"name": value} for name, value in recipe.items()
+        name: dict(value) if isinstance(value, Mapping) else {"name": value}
+        for name, value in sections.items()
     }
 
 

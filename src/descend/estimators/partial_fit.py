@@ -14,7 +14,7 @@ from descend.data.preparation import Part, Prepared, encode_source
 from descend.data.source import PARTS, Array, Source, take_rows
 from descend.errors import DataError, DivergedError, UserError
 from descend.estimators.fitting import network_and_threads, single_thread, weighted_batches
-from descend.estimators.parameters import Sections, as_recipe
+from descend.estimators.parameters import Sections
 from descend.process import in_fork
 from descend.recipe import Recipe
 from descend.recipe.resolve import Resolved
@@ -61,7 +61,7 @@ def initial_run(source: Source, weights: Array | None, sections: Sections, seed:
         )
     # The number of passes is unknown, so the learning rate is constant unless a schedule is specified.
     schedule = sections.get("schedule") or {"name": "constant"}
-    recipe = as_recipe(sections | {"data": data, "schedule": schedule, "engine": single_thread(sections)})
+    recipe = Recipe.of(sections | {"data": data, "schedule": schedule, "engine": single_thread(sections)})
     network, planned = network_and_threads(
         plan_run(_weighted_source(source, weights), recipe, seed=seed), sections
     )

@@ -19,7 +19,7 @@ from descend.errors import DivergedError, Interrupted, UserError
 from descend.estimators.classifier import Classifier
 from descend.estimators.fitting import MIN_INPUTS_FOR_VALIDATION, single_thread
 from descend.estimators.network import Network
-from descend.estimators.parameters import Sections, as_recipe
+from descend.estimators.parameters import RECIPE_KEYS, Sections
 from descend.estimators.scores import SCORES, score_of
 from descend.experiments.search.defaults import default_space
 from descend.experiments.search.space import Point, Space
@@ -159,7 +159,10 @@ class Search(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             del self.best_estimator_
         self._search(template, source, folds, seed)
         if self.refit:
-            chosen = clone(template).set_params(recipe=self._recipe(template, source, self.best_params_))
+            # The recipe has the values of the parameters, which would override those of the candidate.
+            chosen = clone(template).set_params(
+                **dict.fromkeys(RECIPE_KEYS), recipe=self._recipe(template, source, self.best_params_)
+            )
             self.best_estimator_ = chosen.fit(X, y)
         return self
 
@@ -268,7 +271,7 @@ class Search(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             data["validation"] = 0.0
         data.pop("test", None)
         specified = sections | {"data": data, "engine": single_thread(sections)}
-        return as_recipe(specified).replace(point)
+        return Recipe.of(specified).replace(point)
 
     @available_if(_has_method("predict"))  # type: ignore[untyped-decorator]  # scikit-learn has no types
     def predict(self, X: Any) -> Array:
