@@ -24,6 +24,7 @@ from descend.errors import Interrupted, Problem, RecipeError
 from descend.estimators.fitting import train_complete
 from descend.estimators.parameters import RECIPE_KEYS, Sections, sections_of
 from descend.estimators.partial_fit import State, initial_run, train_pass
+from descend.estimators.problems import in_own_words
 from descend.estimators.validation import validate_inputs, validate_weights
 from descend.metrics import main_metric
 from descend.process import undisturbed
@@ -93,6 +94,7 @@ class Network(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]  # scikit
         """Return the validated targets."""
 
     @undisturbed
+    @in_own_words
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train from scratch.
 
@@ -124,6 +126,7 @@ class Network(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]  # scikit
         return self
 
     @undisturbed
+    @in_own_words
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Array | None) -> Self:
         _check_single(self._sections())
         first = not hasattr(self, "run_")
@@ -203,9 +206,14 @@ class Network(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]  # scikit
 def _check_single(sections: Sections) -> None:
     """Refuse recipes of several networks, which are compared at the end of their training; passes have no end."""
     problems = [
-        Problem(section, key, "partial_fit trains one network, pass by pass", "use fit, or 1")
-        for section, key in (("model", "ensemble"), ("model", "members"), ("init", "restarts"))
-        if sections.get(section, {}).get(key, 1) not in (1, "auto", (), [])
+        Problem(section, key, "partial_fit trains one network, pass by pass", f"use fit, or {single}")
+        for section, key, single in (
+            ("model", "ensemble", 1),
+            ("model", "members", ()),
+            ("init", "restarts", 1),
+            ("model", "preset", "quick"),
+        )
+        if sections.get(section, {}).get(key, single) not in (single, "auto", [])
     ]
     if problems:
         raise RecipeError(problems)

@@ -36,7 +36,13 @@ RECIPE_KEYS: Mapping[str, str] = {
 }
 """Key of the recipe that each parameter sets."""
 
-_COLUMN_KEYS = ("split", "groups", "weights")
+_COLUMN_KEYS = {
+    "split": "pass the training rows to fit",
+    "groups": "pass groups to Search.fit, or to cross_val_score of scikit-learn with GroupKFold",
+    "weights": "pass weights as fit(X, y, sample_weight=...)",
+}
+"""Keys that name a column of a table, and what an estimator has instead."""
+
 _TASKS = {
     "classification": ("classification", "binary", "multiclass", "multi_label"),
     "regression": ("regression", "multi_regression"),
@@ -75,8 +81,8 @@ def sections_of(parameters: Mapping[str, Any], task: str) -> Sections:
     data = sections.setdefault("data", {})
     data.pop("target", None)
     problems = [
-        Problem("data", key, "not supported by estimators, which take X and y without further columns")
-        for key in _COLUMN_KEYS
+        Problem("data", key, "estimators take X and y without further columns", remedy)
+        for key, remedy in _COLUMN_KEYS.items()
         if data.get(key) is not None
     ]
     if data.setdefault("task", task) == "auto":

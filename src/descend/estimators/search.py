@@ -20,12 +20,14 @@ from descend.estimators.classifier import Classifier
 from descend.estimators.fitting import MIN_INPUTS_FOR_VALIDATION, single_thread
 from descend.estimators.network import Network
 from descend.estimators.parameters import RECIPE_KEYS, Sections
+from descend.estimators.problems import in_own_words
 from descend.estimators.scores import SCORES, score_of
 from descend.experiments.search.defaults import default_space
 from descend.experiments.search.space import Point, Space
 from descend.experiments.search.strategies import explore, make_strategy
 from descend.experiments.search.trial import Trial
 from descend.experiments.search.validation import validate_space
+from descend.interface import setting
 from descend.many import train_many
 from descend.recipe import Recipe
 from descend.runs.plan import Planner
@@ -117,6 +119,7 @@ class Search(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
     def _inner(self) -> Network:
         return Classifier() if self.estimator is None else self.estimator
 
+    @in_own_words
     def fit(self, X: Any, y: Any = None, groups: Any = None) -> Self:
         """Search, then train the best candidate on all rows.
 
@@ -235,7 +238,7 @@ class Search(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         if not np.isfinite(mean).any():
             raise DivergedError(
                 f"All {len(params)} candidates diverged on some fold. Lower the learning rates of the space, or "
-                "limit gradients: recipe={'gradient': {'clip_norm': 1.0}}"
+                f"limit gradients: {setting('gradient.clip_norm', 1.0)}"
             )
         columns: dict[str, Any] = {}
         for key in space.keys:
