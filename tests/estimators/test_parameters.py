@@ -31,6 +31,7 @@ def test_each_parameter_sets_its_key():
         "scale": "none",
         "preset": "good",
         "device": "cpu",
+        "class_weight": {"a": 2.0},
     }
     assert set(values) == set(RECIPE_KEYS)
     specified = recipe_of(**values).specified()

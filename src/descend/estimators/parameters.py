@@ -29,6 +29,7 @@ RECIPE_KEYS: Mapping[str, str] = {
     "weight_decay": "regularize.weight_decay",
     "batch_size": "data.batch_size",
     "scale": "data.scale",
+    "class_weight": "data.class_weights",
     "validation_fraction": "data.validation",
     "max_epochs": "stop.max_epochs",
     "patience": "stop.patience",
@@ -77,7 +78,7 @@ def sections_of(parameters: Mapping[str, Any], task: str) -> Sections:
         if key == "name":
             sections[section] = _method_section(value, values)
         else:
-            values[key] = (value,) if name == "hidden" and isinstance(value, numbers.Integral) else value
+            values[key] = _value(name, value)
     data = sections.setdefault("data", {})
     data.pop("target", None)
     problems = [
@@ -106,6 +107,15 @@ def _sections(recipe: Recipe | Mapping[str, Any] | str | Path | None) -> Section
         name: dict(value) if isinstance(value, Mapping) else {"name": value}
         for name, value in sections.items()
     }
+
+
+def _value(name: str, value: Any) -> Any:
+    """Return the value of a key for that of a parameter: one width, and classes that are not strings, have other forms."""
+    if name == "hidden" and isinstance(value, numbers.Integral):
+        return (value,)
+    if name == "class_weight" and isinstance(value, Mapping):
+        return {str(label): weight for label, weight in value.items()}
+    return value
 
 
 def _method_section(value: Any, before: Mapping[str, Any]) -> dict[str, Any]:

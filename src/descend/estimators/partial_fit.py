@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from descend.data.class_weights import class_weighted
+from descend.data.labels import classes_of, codes_of
 from descend.data.messages import listed
 from descend.data.preparation import Part, Prepared, encode_source
 from descend.data.source import PARTS, Array, Source, take_rows
@@ -28,7 +30,7 @@ from descend.training.arithmetic import arithmetic
 from descend.training.loop import NotFinite, fit
 from descend.training.state import clone
 
-__all__ = ["initial_run", "train_pass"]
+__all__ = ["class_weighted_pass", "initial_run", "train_pass"]
 
 State = dict[str, Any]
 """State from which training continues; plain values and tensors."""
@@ -87,6 +89,39 @@ def initial_run(source: Source, weights: Array | None, sections: Sections, seed:
 def _value(sections: Sections, key: str) -> Any:
     section, _, name = key.partition(".")
     return sections.get(section, {}).get(name, "constant")
+
+
+def class_weighted_pass(
+    sections: Sections, source: Source, weights: Array | None, classes: Array | None
+) -> Array | None:
+    """Return the weights of rows times those of their classes, for one pass.
+
+    Args:
+        sections: sections of the recipe.
+        source: the rows and targets.
+        weights: weights of the rows, or None.
+        classes: all classes; None for a regression.
+
+    Raises:
+        UserError: "balanced", which depends on all rows; or weights that do not fit the classes.
+    """
+    chosen = sections["data"].get("class_weights", "none")
+    if chosen == "balanced":
+        raise UserError(
+            "partial_fit: class_weight='balanced' depends on the rows of all passes, which are unknown; specify the weight "
+            "of each class, such as class_weight={'rare': 5.0}"
+        )
+    if (
+        chosen == "none"
+        or classes is None
+        or not len(classes)
+        or source.targets is None
+        or source.targets.ndim > 1
+    ):
+        return weights
+    labels, _ = classes_of(classes)
+    codes = codes_of(source.targets, labels)
+    return class_weighted(chosen, codes, labels, np.arange(len(codes)), weights, "classification")
 
 
 def train_pass(

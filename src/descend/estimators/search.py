@@ -164,7 +164,8 @@ class Search(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         if self.refit:
             # The recipe has the values of the parameters, which would override those of the candidate.
             chosen = clone(template).set_params(
-                **dict.fromkeys(RECIPE_KEYS), recipe=self._recipe(template, source, self.best_params_)
+                **dict.fromkeys(RECIPE_KEYS & template.get_params().keys()),
+                recipe=self._recipe(template, source, self.best_params_),
             )
             self.best_estimator_ = chosen.fit(X, y)
         return self
