@@ -54,8 +54,9 @@ def is_missing(value: object) -> bool:
 def series_of(name: str, values: Iterable[Any]) -> pl.Series:
     """Return a column of Python values: integers, numbers, booleans, dates or strings, with None for missing values.
 
-    Numbers mixed with strings become strings, so that nothing is lost before the column's kind is inferred. Integers
-    beyond 2^53 stay integers, and become strings in a column that also has fractions.
+    Numbers mixed with strings become strings, so that nothing is lost before the column's kind is inferred. Decimal
+    numbers without decimals are integers, as those of a data frame with a scale of 0. Integers beyond 2^53 stay integers,
+    and become strings in a column that also has fractions.
 
     Raises:
         DataError: a value is a list, an array or another structure.
@@ -78,9 +79,7 @@ def series_of(name: str, values: Iterable[Any]) -> pl.Series:
         return pl.Series(name, clean, dtype=pl.Null)
     if kinds == {"boolean"}:
         return pl.Series(name, [None if value is None else bool(value) for value in clean], dtype=pl.Boolean)
-    if kinds == {"number"} and all(
-        isinstance(value, numbers.Integral) for value in clean if value is not None
-    ):
+    if kinds == {"number"} and all(_is_written_as_integer(value) for value in clean if value is not None):
         integers = [None if value is None else int(value) for value in clean]
         largest = max(abs(value) for value in integers if value is not None)
         if largest < 2**127:
@@ -154,6 +153,13 @@ def _family(value: object) -> str | None:
     if isinstance(value, dt.time) and value.tzinfo is None:
         return "time"
     return "date" if isinstance(value, dt.date | np.datetime64) or type(value).__name__ == "Period" else None
+
+
+def _is_written_as_integer(value: object) -> bool:
+    """Return whether a number is an integer, or a decimal number without decimals, such as ``Decimal("3")``."""
+    if isinstance(value, decimal.Decimal):
+        return value.is_finite() and int(value.as_tuple().exponent) >= 0
+    return isinstance(value, numbers.Integral)
 
 
 def _fits_double(value: Any) -> bool:

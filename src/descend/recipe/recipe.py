@@ -194,8 +194,7 @@ class Recipe:
                 "; a recipe is in TOML, not in YAML or JSON" if Path(source).suffix in _OTHER_FORMATS else ""
             )
             raise UserError(f"{source}: {cause}{hint}") from cause
-        if isinstance(sections.get("optimizer"), Mapping):  # the recipe of an older run
-            sections["optimizer"] = with_current_names(sections["optimizer"])
+        sections = with_current_names(sections)  # it may be the recipe of an older run
         return cls.of(sections, source=source, allow_imports=allow_imports)
 
     @classmethod
