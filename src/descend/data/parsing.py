@@ -22,7 +22,7 @@ from descend.errors import DataError
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["EXACT", "decoded", "in_zone", "is_missing", "large_integers", "parse_booleans", "parse_numbers", "series_of", "tidy",
+__all__ = ["EXACT", "decoded", "float_strings", "in_zone", "is_missing", "large_integers", "parse_booleans", "parse_numbers", "series_of", "tidy",
            "to_strings"]  # fmt: skip
 
 EXACT = 2**53
@@ -355,6 +355,18 @@ def parse_booleans(column: pl.Series) -> tuple[pl.Series, pl.Series]:
     return parsed, column.is_not_null() & parsed.is_null()
 
 
+def float_strings(column: pl.Series) -> pl.Series:
+    """Return floating-point numbers as strings, in one form: older versions of polars write 1e22.
+
+    >>> import polars as pl
+    >>> float_strings(pl.Series([0.5, 1e22, 1e-7])).to_list()
+    ['0.5', '1e+22', '1e-7']
+    """
+    import polars as pl
+
+    return column.cast(pl.String).str.replace(r"e(\d)", "e+${1}")
+
+
 def to_strings(column: pl.Series) -> pl.Series:
     """Convert a tidied column to strings; 3 and 3.0 both become ``"3"``, and 1e18 becomes its 19 digits.
 
@@ -366,11 +378,11 @@ def to_strings(column: pl.Series) -> pl.Series:
         column = column.dt.replace_time_zone(None)
     if column.dtype != pl.Float64:
         return column.cast(pl.String)
-    strings = column.cast(pl.String)
+    strings = float_strings(column)
     single = column.cast(pl.Float32)
     short = (single.cast(pl.Float64) == column) & (column != column.round()) & (column.abs() > 1e-30)
     if short.any():  # 0.1 in single precision, whose value in double precision is 0.10000000149011612
-        strings = single.cast(pl.String).zip_with(short.fill_null(False), strings)
+        strings = float_strings(single).zip_with(short.fill_null(False), strings)
     strings = strings.str.replace(r"\.0$", "").str.replace("^-0$", "0")
     magnitude = column.abs()
     large = ((magnitude > EXACT) & (magnitude < 2.0**126)).fill_null(False)
