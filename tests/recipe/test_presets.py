@@ -85,7 +85,7 @@ def test_estimators_take_it():
         ({"schedule": "cosine"}, "schedule.name"),
         ({"gradient.clip_norm": 1.0}, "gradient.clip_norm"),
         ({"regularize.weight_decay": 0.1}, "regularize.weight_decay"),
-        ({"constrain.norm_ball": 3.0}, "constrain.norm_ball"),
+        ({"constrain.norm_ball": "*"}, "constrain.norm_ball"),
         ({"stop.max_epochs": 2}, "stop.max_epochs"),
         ({"data.augment": ["mixup"]}, "data.augment"),
     ],
