@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from descend.doctor.examination import examine
 from descend.doctor.findings import Finding
 from descend.doctor.watching import Watched, watch
 
-__all__ = ["Finding", "Watched", "watch"]
+__all__ = ["Finding", "Watched", "examine", "watch"]

@@ -19,9 +19,9 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from descend.doctor.loop_record import ActivationRecord
+from descend.doctor.loop_record import ActivationRecord, LossRecord
 
-__all__ = ["LOSSES", "FunctionCalls", "LossCall"]
+__all__ = ["LOSSES", "FunctionCalls", "LossCall", "loss_record"]
 
 LOSSES: Mapping[str, Callable[..., Tensor]] = {
     name: getattr(functional, name)
@@ -195,3 +195,27 @@ def _activation(name: str, outputs: Tensor) -> ActivationRecord:
         margin = 0.01 * (high - low)
         saturated = float(((rows < low + margin) | (rows > high - margin)).float().mean())
     return ActivationRecord(name, rows.shape[1], int((rows == 0).all(0).sum()), saturated)
+
+
+def loss_record(call: LossCall) -> LossRecord:
+    """Return the record of a call, as plain numbers."""
+    predictions, targets = call.predictions.detach(), call.targets.detach()
+    inside = bool(((predictions >= 0) & (predictions <= 1)).all())
+    sums = predictions.sum(1) if predictions.dim() > 1 and predictions.shape[1] > 1 else None
+    classes = None
+    if not targets.is_floating_point() and targets.dim() == 1:
+        found, counts = targets.unique(return_counts=True)
+        classes = dict(zip(found.tolist(), counts.tolist(), strict=True))
+    return LossRecord(
+        name=call.name,
+        predictions=tuple(predictions.shape),
+        targets=tuple(targets.shape),
+        reduction=call.reduction,
+        after=call.after,
+        factor=call.factor,
+        broadcasts=call.broadcasts,
+        probabilities=inside and sums is not None and bool((sums - 1).abs().max() < 1e-3),
+        unit_interval=inside,
+        value=float(call.value.detach().float().mean()),
+        classes=classes,
+    )

@@ -12,8 +12,8 @@ from torch.overrides import _get_current_function_mode_stack
 
 from descend.doctor.causes import CAUSES, CONSEQUENCES
 from descend.doctor.findings import Finding, ranked
-from descend.doctor.function_calls import FunctionCalls, LossCall
-from descend.doctor.loop_record import LoopRecord, LossRecord, StepRecord
+from descend.doctor.function_calls import FunctionCalls, loss_record
+from descend.doctor.loop_record import LoopRecord, StepRecord
 
 __all__ = ["Watched", "watch"]
 
@@ -191,7 +191,7 @@ class Watched:
             learning_rates=tuple(
                 float(group["lr"]) for group in self.optimizer.param_groups if "lr" in group
             ),
-            losses=() if observed is None else tuple(_loss_record(each) for each in observed.calls),
+            losses=() if observed is None else tuple(loss_record(each) for each in observed.calls),
             activations=() if observed is None else tuple(observed.activations),
             loss=float(root) if root is not None and root.numel() == 1 else None,
         )
@@ -246,26 +246,3 @@ def _looks_random(weight: Tensor) -> bool:
     second = float(values.square().mean())
     within = float(values.abs().max()) <= bound * 1.0001
     return within and abs(second / (bound * bound / 3) - 1) < 0.25
-
-
-def _loss_record(call: LossCall) -> LossRecord:
-    predictions, targets = call.predictions.detach(), call.targets.detach()
-    inside = bool(((predictions >= 0) & (predictions <= 1)).all())
-    sums = predictions.sum(1) if predictions.dim() > 1 and predictions.shape[1] > 1 else None
-    classes = None
-    if not targets.is_floating_point() and targets.dim() == 1:
-        found, counts = targets.unique(return_counts=True)
-        classes = dict(zip(found.tolist(), counts.tolist(), strict=True))
-    return LossRecord(
-        name=call.name,
-        predictions=tuple(predictions.shape),
-        targets=tuple(targets.shape),
-        reduction=call.reduction,
-        after=call.after,
-        factor=call.factor,
-        broadcasts=call.broadcasts,
-        probabilities=inside and sums is not None and bool((sums - 1).abs().max() < 1e-3),
-        unit_interval=inside,
-        value=float(call.value.detach().float().mean()),
-        classes=classes,
-    )

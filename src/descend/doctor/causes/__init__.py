@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from descend.doctor.causes.bad_initialization import BadInitialization
 from descend.doctor.causes.base import Cause
+from descend.doctor.causes.dead_units import DeadUnits
 from descend.doctor.causes.detached_graph import DetachedGraph
 from descend.doctor.causes.evaluation_mode import EvaluationMode
+from descend.doctor.causes.exploding_gradients import ExplodingGradients
 from descend.doctor.causes.frozen_layers import FrozenLayers
 from descend.doctor.causes.gradients_not_zeroed import GradientsNotZeroed
+from descend.doctor.causes.learning_rate_too_high import LearningRateTooHigh
+from descend.doctor.causes.learning_rate_too_low import LearningRateTooLow
 from descend.doctor.causes.loss_input_mismatch import LossInputMismatch
 from descend.doctor.causes.loss_maximized import LossMaximized
+from descend.doctor.causes.loss_of_another_task import LossOfAnotherTask
 from descend.doctor.causes.loss_summed import LossSummed
+from descend.doctor.causes.output_range import OutputRange
 from descend.doctor.causes.parameters_not_held import ParametersNotHeld
 from descend.doctor.causes.rows_in_order import RowsInOrder
 from descend.doctor.causes.shapes_broadcast import ShapesBroadcast
+from descend.doctor.causes.unscaled_inputs import UnscaledInputs
+from descend.doctor.causes.unscaled_targets import UnscaledTargets
+from descend.doctor.causes.vanishing_gradients import VanishingGradients
 
 __all__ = ["CAUSES", "CONSEQUENCES", "Cause"]
 
@@ -26,9 +36,19 @@ CAUSES: tuple[type[Cause], ...] = (
     LossMaximized,
     LossInputMismatch,
     ShapesBroadcast,
+    OutputRange,
+    LossOfAnotherTask,
     LossSummed,
     FrozenLayers,
     RowsInOrder,
+    UnscaledInputs,
+    UnscaledTargets,
+    BadInitialization,
+    DeadUnits,
+    VanishingGradients,
+    ExplodingGradients,
+    LearningRateTooHigh,
+    LearningRateTooLow,
 )
 """All causes, in the order in which they are looked for."""
 

@@ -10,6 +10,7 @@ from descend.doctor.findings import Finding
 
 if TYPE_CHECKING:
     from descend.doctor.loop_record import LoopRecord
+    from descend.doctor.program import Program
 
 __all__ = ["Cause"]
 
@@ -55,4 +56,9 @@ class Cause:
     @classmethod
     def in_loop(cls, loop: LoopRecord) -> Finding | None:
         """Look for the cause in what was recorded of a training loop."""
+        return None
+
+    @classmethod
+    def before_training(cls, program: Program) -> Finding | None:
+        """Look for the cause in a network, a loss, rows and an optimizer, by measurements on copies."""
         return None

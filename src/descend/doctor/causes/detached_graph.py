@@ -7,6 +7,7 @@ from descend.doctor.causes.base import Cause
 from descend.doctor.causes.wording import listed
 from descend.doctor.findings import Finding
 from descend.doctor.loop_record import LoopRecord
+from descend.doctor.program import Program
 
 __all__ = ["DetachedGraph"]
 
@@ -35,4 +36,14 @@ class DetachedGraph(Cause):
             0.97 if reached else 0.9,
             f"in {len(loop.steps)} recorded steps, {len(cut)} of {len(loop.trainable)} parameters never had a "
             f"gradient: {listed(cut)}",
+        )
+
+    @classmethod
+    def before_training(cls, program: Program) -> Finding | None:
+        """Look for parameters without a gradient."""
+        cut = [name for name in program.names if name not in program.gradients]
+        if not cut:
+            return None
+        return cls.found(
+            0.95, f"{len(cut)} of {len(program.names)} parameters have no gradient: {listed(cut)}"
         )

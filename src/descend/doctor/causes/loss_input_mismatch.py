@@ -5,7 +5,9 @@ from __future__ import annotations
 from descend.cards import method
 from descend.doctor.causes.base import Cause
 from descend.doctor.findings import Finding
+from descend.doctor.function_calls import loss_record
 from descend.doctor.loop_record import LoopRecord, LossRecord
+from descend.doctor.program import Program
 
 __all__ = ["LossInputMismatch"]
 
@@ -34,6 +36,19 @@ class LossInputMismatch(Cause):
         if not wrong or len(wrong) < 0.9 * len([each for each, _ in found if each.name == wrong[0][0].name]):
             return None
         each, reason = wrong[-1]
+        return cls._described(each, reason, 0.97 if each.after else 0.9 if len(wrong) > 1 else 0.7)
+
+    @classmethod
+    def before_training(cls, program: Program) -> Finding | None:
+        """Look at what is passed to the loss."""
+        if program.call is None:
+            return None
+        record = loss_record(program.call)
+        reason = _wrong(record)
+        return cls._described(record, reason, 0.97 if record.after else 0.85) if reason else None
+
+    @classmethod
+    def _described(cls, each: LossRecord, reason: str, certainty: float) -> Finding:
         if each.name == "nll_loss":
             return cls.found(
                 0.95,
@@ -41,7 +56,7 @@ class LossInputMismatch(Cause):
                 title="The loss expects logarithms of probabilities and gets something else.",
                 advice="Use cross_entropy on raw outputs, or log_softmax before nll_loss.",
             )
-        return cls.found(0.97 if each.after else 0.9 if len(wrong) > 1 else 0.7, reason)
+        return cls.found(certainty, reason)
 
 
 def _wrong(call: LossRecord) -> str:

@@ -6,6 +6,7 @@ from descend.cards import method
 from descend.doctor.causes.base import Cause
 from descend.doctor.findings import Finding
 from descend.doctor.loop_record import LoopRecord
+from descend.doctor.program import Program
 
 __all__ = ["LossMaximized"]
 
@@ -34,3 +35,14 @@ class LossMaximized(Cause):
             0.97,
             f"at all {len(signs)} recorded evaluations, the step was along the gradient of {loop.losses[0].name}",
         )
+
+    @classmethod
+    def before_training(cls, program: Program) -> Finding | None:
+        """Compare the gradient that arrives with that of the loss."""
+        call, optimizer = program.call, program.optimizer
+        maximize = optimizer is not None and any(
+            group.get("maximize", False) for group in optimizer.param_groups
+        )
+        if call is None or not call.factor or (call.factor < 0) == maximize:
+            return None
+        return cls.found(0.97, f"a step goes along the gradient of {call.name}")

@@ -8,6 +8,7 @@ from descend.cards import method
 from descend.doctor.causes.base import Cause
 from descend.doctor.findings import Finding
 from descend.doctor.loop_record import LoopRecord
+from descend.doctor.program import Program
 
 __all__ = ["LossSummed"]
 
@@ -42,4 +43,14 @@ class LossSummed(Cause):
         return cls.found(
             0.9,
             f"the gradient is {statistics.median(ratios) * rows:.3g} times that of the mean over {rows} rows",
+        )
+
+    @classmethod
+    def before_training(cls, program: Program) -> Finding | None:
+        """Compare the gradient of the loss with that of the mean over rows."""
+        call = program.call
+        if call is None or call.factor is None or call.rows < 4 or not 0.5 <= call.factor / call.rows <= 2.0:
+            return None
+        return cls.found(
+            0.9, f"the gradient is {call.factor:.3g} times that of the mean over {call.rows} rows"
         )

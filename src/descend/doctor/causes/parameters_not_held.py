@@ -7,6 +7,7 @@ from descend.doctor.causes.base import Cause
 from descend.doctor.causes.wording import listed
 from descend.doctor.findings import Finding
 from descend.doctor.loop_record import LoopRecord
+from descend.doctor.program import Program
 
 __all__ = ["ParametersNotHeld"]
 
@@ -30,4 +31,20 @@ class ParametersNotHeld(Cause):
         if not missing:
             return None
         share = f"{len(missing)} of {len(loop.trainable)} trainable parameters"
+        return cls.found(0.97, f"{share} receive gradients and are not in the optimizer: {listed(missing)}")
+
+    @classmethod
+    def before_training(cls, program: Program) -> Finding | None:
+        """Compare the parameters with gradients with those that the optimizer holds."""
+        if program.optimizer is None:
+            return None
+        held = {id(p) for group in program.optimizer.param_groups for p in group["params"]}
+        missing = [
+            name
+            for name, p in program.model.named_parameters()
+            if p.requires_grad and id(p) not in held and name in program.gradients
+        ]
+        if not missing:
+            return None
+        share = f"{len(missing)} of {len(program.names)} trainable parameters"
         return cls.found(0.97, f"{share} receive gradients and are not in the optimizer: {listed(missing)}")

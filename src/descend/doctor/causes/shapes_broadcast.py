@@ -6,6 +6,7 @@ from descend.cards import method
 from descend.doctor.causes.base import Cause
 from descend.doctor.findings import Finding
 from descend.doctor.loop_record import LoopRecord
+from descend.doctor.program import Program
 
 __all__ = ["ShapesBroadcast"]
 
@@ -33,3 +34,12 @@ class ShapesBroadcast(Cause):
             return None
         each = wrong[-1]
         return cls.found(0.97, f"{each.name} got predictions {each.predictions} and targets {each.targets}")
+
+    @classmethod
+    def before_training(cls, program: Program) -> Finding | None:
+        """Compare the shapes of the arguments of the loss."""
+        call = program.call
+        if call is None or not call.broadcasts:
+            return None
+        shapes = f"predictions {tuple(call.predictions.shape)} and targets {tuple(call.targets.shape)}"
+        return cls.found(0.97, f"{call.name} got {shapes}")

@@ -1,0 +1,43 @@
+"""A learning rate that is too low."""
+
+from __future__ import annotations
+
+from descend.cards import method
+from descend.doctor.causes.base import Cause
+from descend.doctor.findings import Finding
+from descend.doctor.program import Program
+
+__all__ = ["LearningRateTooLow"]
+
+
+@method(
+    row="I1",
+    reference="the lecture, diagnosis of the learning rate",
+    formula="F(w + s d) still falls for s = 4 and beyond",
+)
+class LearningRateTooLow(Cause):
+    """Steps are so short that training makes almost no progress.
+
+    A low learning rate always converges and takes very long. Along the step, the loss falls as a line far beyond its end.
+    """
+
+    title = "The learning rate is too low."
+    advice = "Raise the learning rate."
+
+    @classmethod
+    def before_training(cls, program: Program) -> Finding | None:
+        """Compare short trainings at the given and at higher learning rates."""
+        if program.optimizer is None:
+            return None
+        gains = {factor: program.gain(program.trial(factor)) for factor in (10.0, 100.0, 1000.0)}
+        factor = min(gains, key=lambda each: program.trial(each).after)
+        if gains[factor] < 0.9:
+            return None
+        rate = program.optimizer.param_groups[0].get("lr", float("nan"))
+        trial = program.trial()
+        return cls.found(
+            min(0.95, gains[factor]),
+            f"{len(trial.losses)} steps at {rate:.3g} lower the loss from {trial.before:.4g} to {trial.after:.4g}, at "
+            f"{rate * factor:.3g} to {program.trial(factor).after:.4g}",
+            remedy={"optimizer.lr": rate * factor},
+        )
