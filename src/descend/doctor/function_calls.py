@@ -97,8 +97,10 @@ class FunctionCalls(TorchFunctionMode):
     ('softmax', 'sum', 4.0)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, any_graph: bool = False) -> None:
+        """``any_graph``: also record activations of tensors that need no gradient."""
         super().__init__()
+        self._any_graph = any_graph
         self._seen = _Seen()
         self.root: Tensor | None = None
         self.activations: list[ActivationRecord] = []
@@ -121,7 +123,7 @@ class FunctionCalls(TorchFunctionMode):
             return result
         if name in _PROBABILITIES:
             self._seen.probabilities[id(result)] = (weakref.ref(result), name)
-        if name in _BOUNDS and result.requires_grad and result.dim() > 1:
+        if name in _BOUNDS and result.dim() > 1 and (self._any_graph or result.requires_grad):
             self.activations.append(_activation(name, result))
         elif name in LOSSES:
             self._called(name, args, kwargs, result)

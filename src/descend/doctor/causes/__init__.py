@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from descend.doctor.causes.bad_initialization import BadInitialization
 from descend.doctor.causes.base import Cause
+from descend.doctor.causes.batch_too_large import BatchTooLarge
+from descend.doctor.causes.clipping_always import ClippingAlways
 from descend.doctor.causes.dead_units import DeadUnits
 from descend.doctor.causes.detached_graph import DetachedGraph
 from descend.doctor.causes.evaluation_mode import EvaluationMode
@@ -18,10 +20,15 @@ from descend.doctor.causes.loss_input_mismatch import LossInputMismatch
 from descend.doctor.causes.loss_maximized import LossMaximized
 from descend.doctor.causes.loss_of_another_task import LossOfAnotherTask
 from descend.doctor.causes.loss_summed import LossSummed
+from descend.doctor.causes.network_too_small import NetworkTooSmall
 from descend.doctor.causes.output_range import OutputRange
+from descend.doctor.causes.overfitting import Overfitting
 from descend.doctor.causes.parameters_not_held import ParametersNotHeld
 from descend.doctor.causes.rows_in_order import RowsInOrder
+from descend.doctor.causes.schedule_decays_early import ScheduleDecaysEarly
 from descend.doctor.causes.shapes_broadcast import ShapesBroadcast
+from descend.doctor.causes.too_few_epochs import TooFewEpochs
+from descend.doctor.causes.too_much_regularization import TooMuchRegularization
 from descend.doctor.causes.unscaled_inputs import UnscaledInputs
 from descend.doctor.causes.unscaled_targets import UnscaledTargets
 from descend.doctor.causes.vanishing_gradients import VanishingGradients
@@ -47,8 +54,15 @@ CAUSES: tuple[type[Cause], ...] = (
     DeadUnits,
     VanishingGradients,
     ExplodingGradients,
+    BatchTooLarge,
+    ClippingAlways,
+    ScheduleDecaysEarly,
     LearningRateTooHigh,
     LearningRateTooLow,
+    TooMuchRegularization,
+    NetworkTooSmall,
+    TooFewEpochs,
+    Overfitting,
 )
 """All causes, in the order in which they are looked for."""
 

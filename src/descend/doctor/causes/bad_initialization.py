@@ -7,6 +7,7 @@ from descend.doctor.causes.base import Cause
 from descend.doctor.causes.wording import listed
 from descend.doctor.findings import Finding
 from descend.doctor.program import Program
+from descend.doctor.run_case import Proposal, RunCase
 
 __all__ = ["BadInitialization"]
 
@@ -55,3 +56,11 @@ class BadInitialization(Cause):
             title=f"The initial weights are too {'large' if large else 'small'}.",
             remedy={"init.name": "kaiming_normal"},
         )
+
+    @classmethod
+    def proposals(cls, case: RunCase) -> list[Proposal]:
+        """The usual initialisation, where the recipe has another."""
+        name = case.value("init.name")
+        if name in (None, "kaiming_normal"):
+            return []
+        return [cls.proposal({"init.name": "kaiming_normal"}, f"the recipe initialises by {name}")]

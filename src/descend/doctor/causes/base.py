@@ -11,6 +11,8 @@ from descend.doctor.findings import Finding
 if TYPE_CHECKING:
     from descend.doctor.loop_record import LoopRecord
     from descend.doctor.program import Program
+    from descend.doctor.run_case import Proposal, RunCase
+    from descend.runs.plan import Plan
 
 __all__ = ["Cause"]
 
@@ -62,3 +64,20 @@ class Cause:
     def before_training(cls, program: Program) -> Finding | None:
         """Look for the cause in a network, a loss, rows and an optimizer, by measurements on copies."""
         return None
+
+    @classmethod
+    def in_data(cls, planned: Plan) -> Finding | None:
+        """Look for the cause in prepared data and a resolved recipe, without training."""
+        return None
+
+    @classmethod
+    def proposals(cls, case: RunCase) -> list[Proposal]:
+        """Return changes of a run's recipe that would help if this were the cause; they are tried by training."""
+        return []
+
+    @classmethod
+    def proposal(cls, changes: Mapping[str, Any], *evidence: str) -> Proposal:
+        """Return a proposal of this cause."""
+        from descend.doctor.run_case import Proposal
+
+        return Proposal(cls.name(), changes, evidence)

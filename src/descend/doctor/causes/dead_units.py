@@ -6,6 +6,7 @@ from descend.cards import method
 from descend.doctor.causes.base import Cause
 from descend.doctor.findings import Finding
 from descend.doctor.program import Program
+from descend.doctor.run_case import Proposal, RunCase
 
 __all__ = ["DeadUnits"]
 
@@ -41,3 +42,12 @@ class DeadUnits(Cause):
             f"{worst.dead} of {worst.units} units of {worst.name} are 0 on all {len(program.inputs)} rows",
             remedy={"model.activation": "leaky_relu"},
         )
+
+    @classmethod
+    def proposals(cls, case: RunCase) -> list[Proposal]:
+        """An activation with a gradient everywhere, where many units are dead at the kept weights."""
+        worst = max((each.dead / each.units for each in case.activations if each.units >= 4), default=0.0)
+        if worst < 0.6:
+            return []
+        evidence = f"{round(100 * worst)} % of the units of a layer are 0 on all examined rows"
+        return [cls.proposal({"model.activation": "silu"}, evidence)]

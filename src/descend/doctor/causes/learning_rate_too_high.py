@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 from descend.cards import method
 from descend.doctor.causes.base import Cause
 from descend.doctor.findings import Finding
 from descend.doctor.program import Program
+from descend.doctor.run_case import Proposal, RunCase
 
 __all__ = ["LearningRateTooHigh"]
 
@@ -55,3 +57,20 @@ class LearningRateTooHigh(Cause):
         return cls.found(
             min(0.95, 0.55 + 0.4 * gains[factor]), *evidence, remedy={"optimizer.lr": rate * factor}
         )
+
+    @classmethod
+    def proposals(cls, case: RunCase) -> list[Proposal]:
+        """Lower learning rates, for any run with one."""
+        rate = case.value("optimizer.lr")
+        if not isinstance(rate, float | int) or not rate > 0:
+            return []
+        evidence = ["training diverged"] if case.run.failed else _unrest(case.curve("train"))
+        return [cls.proposal({"optimizer.lr": rate * factor}, *evidence) for factor in (0.3, 0.1, 0.01)]
+
+
+def _unrest(losses: list[float]) -> list[str]:
+    """Return a sentence where the training loss rises in many epochs."""
+    rises = sum(after > before for before, after in itertools.pairwise(losses))
+    if len(losses) < 5 or rises < 0.3 * len(losses):
+        return []
+    return [f"the training loss rose in {rises} of {len(losses) - 1} epochs"]

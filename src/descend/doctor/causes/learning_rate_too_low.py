@@ -6,6 +6,7 @@ from descend.cards import method
 from descend.doctor.causes.base import Cause
 from descend.doctor.findings import Finding
 from descend.doctor.program import Program
+from descend.doctor.run_case import Proposal, RunCase
 
 __all__ = ["LearningRateTooLow"]
 
@@ -41,3 +42,13 @@ class LearningRateTooLow(Cause):
             f"{rate * factor:.3g} to {program.trial(factor).after:.4g}",
             remedy={"optimizer.lr": rate * factor},
         )
+
+    @classmethod
+    def proposals(cls, case: RunCase) -> list[Proposal]:
+        """Higher learning rates, where training did not diverge."""
+        rate = case.value("optimizer.lr")
+        if case.run.failed or not isinstance(rate, float | int) or not rate > 0:
+            return []
+        losses = case.curve("train")
+        evidence = [] if not losses else [f"the training loss went from {losses[0]:.4g} to {losses[-1]:.4g}"]
+        return [cls.proposal({"optimizer.lr": rate * factor}, *evidence) for factor in (10.0, 100.0)]

@@ -6,6 +6,7 @@ from descend.cards import method
 from descend.doctor.causes.base import Cause
 from descend.doctor.findings import Finding
 from descend.doctor.program import Program
+from descend.doctor.run_case import Proposal, RunCase
 
 __all__ = ["LossOfAnotherTask"]
 
@@ -47,3 +48,15 @@ class LossOfAnotherTask(Cause):
         return cls.found(
             0.8 if integers else 0.5, f"{call.name} of {program.classes} different values, all {kind}"
         )
+
+    @classmethod
+    def proposals(cls, case: RunCase) -> list[Proposal]:
+        """The likelihood of the task, where the recipe has another loss."""
+        usual = {"binary": "bce", "multi_label": "bce", "multiclass": "cross_entropy"}.get(
+            case.run.schema.task, "mse"
+        )
+        name = case.value("loss.name")
+        if name == usual:
+            return []
+        changes = {"loss.name": usual, "model.output": "auto"}
+        return [cls.proposal(changes, f"the loss of a {case.run.schema.task} task is {name}")]

@@ -6,6 +6,7 @@ from descend.cards import method
 from descend.doctor.causes.base import Cause
 from descend.doctor.findings import Finding
 from descend.doctor.program import Program
+from descend.doctor.run_case import Proposal, RunCase
 
 __all__ = ["UnscaledInputs"]
 
@@ -56,3 +57,14 @@ class UnscaledInputs(Cause):
             f"in a short training, standardized inputs gained {round(100 * gain)} % of the possible progress"
         )
         return cls.found(min(0.95, 0.6 + 0.35 * gain), *evidence, remedy={"data.scale": "standard"})
+
+    @classmethod
+    def proposals(cls, case: RunCase) -> list[Proposal]:
+        """Standardized inputs, where the recipe does not scale them."""
+        if case.value("data.scale") != "none":
+            return []
+        return [
+            cls.proposal(
+                {"data.scale": "standard"}, "the recipe does not scale the inputs (data.scale = none)"
+            )
+        ]

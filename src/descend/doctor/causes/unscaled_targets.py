@@ -6,6 +6,7 @@ from descend.cards import method
 from descend.doctor.causes.base import Cause
 from descend.doctor.findings import Finding
 from descend.doctor.program import Program
+from descend.doctor.run_case import Proposal, RunCase
 
 __all__ = ["UnscaledTargets"]
 
@@ -44,3 +45,10 @@ class UnscaledTargets(Cause):
             f"{len(trial.losses)} steps reach a loss of {trial.after:.4g}; that of the best constant is {program.constant:.4g}",
             remedy={"data.target_scale": "standard"},
         )
+
+    @classmethod
+    def proposals(cls, case: RunCase) -> list[Proposal]:
+        """Standardized targets, where the recipe does not scale them."""
+        if case.run.schema.classes or case.value("data.target_scale") != "none":
+            return []
+        return [cls.proposal({"data.target_scale": "standard"}, "the recipe does not scale the targets")]

@@ -7,11 +7,18 @@ from descend.doctor.causes.base import Cause
 from descend.doctor.causes.wording import listed
 from descend.doctor.findings import Finding
 from descend.doctor.program import Program
+from descend.doctor.run_case import Proposal, RunCase
 
 __all__ = ["VanishingGradients"]
 
 SMALL = 1e-4
 """The size of the first layer's gradient, as a share of the last one's, below which it counts as vanishing."""
+
+SMALL_DERIVATIVES = {
+    "sigmoid": "at most 1/4", "tanh": "near 0 where it saturates", "sign": "0", "step": "0", "softsign": "near 0 far from 0",
+    "hardtanh": "0 beyond 1", "hardsigmoid": "at most 1/6",
+}  # fmt: skip
+"""Activations whose derivatives are small, and how small."""
 
 
 @method(
@@ -48,3 +55,14 @@ class VanishingGradients(Cause):
         if zero:
             return cls.found(0.9, f"the gradients of {listed(zero)} are exactly 0")
         return cls.found(0.85, evidence, remedy={"model.activation": "relu", "model.norm": "batch"})
+
+    @classmethod
+    def proposals(cls, case: RunCase) -> list[Proposal]:
+        """Another activation, where the recipe's has a derivative that is small or 0."""
+        activation = case.value("model.activation")
+        name = activation.get("name") if isinstance(activation, dict) else activation
+        if name not in SMALL_DERIVATIVES:
+            return []
+        hidden = case.value("model.hidden") or ()
+        evidence = f"{len(hidden)} hidden layers with {name}, whose derivative is {SMALL_DERIVATIVES[name]}"
+        return [cls.proposal({"model.activation": "silu"}, evidence)]
