@@ -21,7 +21,7 @@ def files_of(folder):
 
 
 def test_the_units_of_the_loss_of_a_regression_are_stated(descend):
-    """The target is standardised for training; errors are in its own units."""
+    """The target is standardized for training; errors are in its own units."""
     shown = descend("train", "diabetes", "--set", "stop.max_epochs=1", "--out", "run").out
     flat = " ".join(shown.split())
     assert "The loss is that of the standardized target; the other numbers are in the units of" in flat
