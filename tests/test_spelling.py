@@ -6,6 +6,9 @@ import re
 
 from tests.support.spelling import ROOT, american, files
 
+SUSPECT = re.compile("is[eai]|our|centr|metre|grey|ll|artefact|licence", re.IGNORECASE)
+"""A part of every word that the rules change, for speed."""
+
 
 def test_the_spelling_is_american() -> None:
     words = {
@@ -13,7 +16,8 @@ def test_the_spelling_is_american() -> None:
         for path in files()
         if path.name != "CHANGELOG.md"
     }
-    british = {word for word in set().union(*words.values()) if american(word) != word}
+    suspects = filter(SUSPECT.search, set().union(*words.values()))
+    british = {word for word in suspects if american(word) != word}
     found = {str(path.relative_to(ROOT)): own & british for path, own in words.items() if own & british}
     assert not found, "run: python -m tests.support.spelling"
 

@@ -239,7 +239,7 @@ class TestTheFolder:
             ["{houses}", "--target", "band", "--set", "optimizer.lrr=1"],
             ["[optimizer] lrr", "did you mean 'lr'?"],
         ),
-        (["{houses}", "--target", "band", "--set", "optimiser.lr=1"], ["did you mean 'optimizer'?"]),
+        (["{houses}", "--target", "band", "--set", "optimiser.lr=1"], ["did you mean 'optimizer.lr'?"]),
         (["{houses}", "--target", "band", "--set", "optimizer.name=adm"], ["did you mean 'adam'?"]),
         (
             ["{houses}", "--target", "band", "--set", "optimizer.lr=[1"],

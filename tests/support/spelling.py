@@ -13,6 +13,7 @@ SUFFIXES = {".cff", ".css", ".html", ".js", ".md", ".py", ".toml"}
 EXCEPT = (
     "benchmarks/results/",
     "tests/support/spelling.py",
+    "tests/test_spelling.py",
     "src/descend/data/older_schemas.py",
     "tests/data/test_older_schemas.py",
 )

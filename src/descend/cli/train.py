@@ -148,7 +148,12 @@ def train(
         answer(answer_of(run, report))
 
 
+PRESETS = ("quick", "good")
+
+
 def _with_preset(assignments: list[str], preset: str | None) -> list[str]:
+    if preset is not None and preset not in PRESETS:
+        raise UserError(f"--preset {preset}: expected {' or '.join(PRESETS)}")
     return assignments if preset is None else [f"model.preset={preset}", *assignments]
 
 
