@@ -22,8 +22,10 @@ from descend.errors import DataError
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["EXACT", "decoded", "float_strings", "in_zone", "is_missing", "large_integers", "parse_booleans", "parse_numbers",
-           "series_of", "tidy", "to_strings"]  # fmt: skip
+__all__ = [
+    "EXACT", "decoded", "float_strings", "in_zone", "is_missing", "large_integers", "parse_booleans", "parse_numbers",
+    "series_of", "tidy", "to_strings",
+]  # fmt: skip
 
 EXACT = 2**53
 """Largest magnitude up to which a double-precision number represents every integer."""

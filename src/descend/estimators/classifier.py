@@ -40,7 +40,7 @@ class Classifier(ClassifierMixin, Network):  # type: ignore[misc]  # scikit-lear
     ``patience``              ``stop.patience``                 20, "none" for no early stopping
     ``validation_fraction``   ``data.validation``               0.15, 0 for no validation part
     ``scale``                 ``data.scale``                    "standard", "minmax", "zca", "none"
-    ``preset``                ``model.preset``                  "quick", or "good": an ensemble for tables
+    ``preset``                ``model.preset``                  "quick": one network, "good": an ensemble
     ``device``                ``engine.device``                 "cpu", "cuda"
     ``class_weight``          ``data.class_weights``            "balanced", {"rare": 5.0}
     ========================  ================================  ==============================================
@@ -64,6 +64,11 @@ class Classifier(ClassifierMixin, Network):  # type: ignore[misc]  # scikit-lear
         loss_curve_: the training loss of each epoch.
         n_iter_: number of epochs trained.
         n_features_in_, feature_names_in_: of the training data.
+
+    One network or several: where the parameters and ``recipe`` specify nothing about the network and its training, several
+    different networks are trained on a table, and the mean of those that are best together on the validation rows is the
+    model (:mod:`descend.recipe.presets`). ``preset="quick"``, or any setting of the network or its training, such as
+    ``hidden`` or ``max_epochs``, trains one network.
 
     Validation and stopping: with 40 distinct inputs or more, a fraction of them is held out to choose the best epoch.
     With fewer, or with ``validation_fraction=0``, all rows are trained on for ``max_epochs`` epochs.

@@ -208,14 +208,14 @@ class Network(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]  # scikit
 def _check_single(sections: Sections) -> None:
     """Refuse recipes of several networks, which are compared at the end of their training; passes have no end."""
     problems = [
-        Problem(section, key, "partial_fit trains one network, pass by pass", f"use fit, or {single}")
-        for section, key, single in (
-            ("model", "ensemble", 1),
-            ("model", "members", ()),
-            ("init", "restarts", 1),
-            ("model", "preset", "quick"),
+        Problem(section, key, "partial_fit trains one network, pass by pass", f"use fit, or {one}")
+        for section, key, one in (
+            ("model", "preset", '"quick"'),
+            ("model", "ensemble", "1"),
+            ("model", "members", "none"),
+            ("init", "restarts", "1"),
         )
-        if sections.get(section, {}).get(key, single) not in (single, "auto", [])
+        if sections.get(section, {}).get(key, 1) not in (1, "auto", "quick", (), [])
     ]
     if problems:
         raise RecipeError(problems)

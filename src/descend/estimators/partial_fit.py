@@ -65,7 +65,7 @@ def initial_run(source: Source, weights: Array | None, sections: Sections, seed:
     schedule = sections.get("schedule") or {"name": "constant"}
     recipe = Recipe.of(sections | {"data": data, "schedule": schedule, "engine": single_thread(sections)})
     network, planned = network_and_threads(
-        plan_run(_weighted_source(source, weights), recipe, seed=seed), sections
+        plan_run(_weighted_source(source, weights), recipe, seed=seed, ensembles=False), sections
     )
     encoded = [
         column.name for column in planned.prepared.schema.columns if column.encoding in ("target", "both")

@@ -274,7 +274,10 @@ class Search(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         if data.get("validation") is None and len(source) < MIN_INPUTS_FOR_VALIDATION:
             data["validation"] = 0.0
         data.pop("test", None)
-        specified = sections | {"data": data, "engine": single_thread(sections)}
+        model = dict(sections.get("model", {}))
+        if model.get("preset", "auto") == "auto":  # the winner is refitted as the candidates were trained
+            model["preset"] = "quick"
+        specified = sections | {"data": data, "model": model, "engine": single_thread(sections)}
         return Recipe.of(specified).replace(point)
 
     @available_if(_has_method("predict"))  # type: ignore[untyped-decorator]  # scikit-learn has no types

@@ -60,7 +60,8 @@ def train_restarts(
         planned: with ``init.restarts`` or ``model.ensemble`` above 1.
         folder: the run folder, or None.
         resume: continue from the contents of the folder.
-        engine: as for :func:`descend.train_many`.
+        engine: as for :func:`descend.train_many`. "auto" is "loop" on the CPU for the preset "good": its networks are of
+            several kinds, a pack gains little, and without a measurement the result has the same bits each time.
         tested: whether the test part is evaluated.
         observers: notified of the events of each training, whose ``number`` is that of the network.
         watchers: notified of the epochs and ends of the networks.
@@ -86,6 +87,8 @@ def train_restarts(
             return load(folder, allow_imports=True)  # imports were checked when the plan was made
         reopen(folder)
     device = choose_device(planned.recipe.engine["device"])
+    if engine == "auto" and planned.recipe.model.get("preset") == "good" and device.type == "cpu":
+        engine = "loop"
     facts = facts_of(planned.prepared.schema, str(device))
     train = planned.prepared.train
     network = build_model(planned.recipe, facts, planned.seed, train).to(device)
