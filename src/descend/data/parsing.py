@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from descend.arguments import kind_of
+from descend.data.missing_dates import without_missing_dates
 from descend.data.missing_numbers import without_missing_numbers
 from descend.data.number_format import Mark, parse
 from descend.data.number_format import integers as integers_of
@@ -263,7 +264,7 @@ def tidy(series: pl.Series, missing: Missing) -> pl.Series:
         return _without_nan(floats) if kind.is_float() else floats
     if kind in (pl.Date, pl.Datetime):
         zone = "UTC" if getattr(series.dtype, "time_zone", None) else None
-        return series.cast(pl.Datetime("us", zone), strict=False)
+        return without_missing_dates(series.cast(pl.Datetime("us", zone), strict=False), missing)
     if kind == pl.Duration:
         return series.dt.total_microseconds().cast(pl.Float64) / _DAY
     if kind == pl.Time:
