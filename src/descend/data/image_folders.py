@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -88,7 +89,7 @@ def read_images(
     """Read some images for prediction, as :func:`read_image_folder` reads those of a folder.
 
     Args:
-        images: paths, or images of Pillow.
+        images: paths, images of Pillow, or the content of files in memory.
         shape: (channels, height, width) of the training images.
         white: as in :func:`read_image_folder`.
 
@@ -203,6 +204,8 @@ def _white(
 
 def _opened(pil: Any, file: Any) -> Any:
     """Open a file; an image that is already open stays open."""
+    if isinstance(file, BytesIO):
+        return pil.open(BytesIO(file.getvalue()))
     return pil.open(file) if isinstance(file, Path) else nullcontext(file)
 
 
