@@ -32,6 +32,7 @@ DETAILS = frozenset(
         "preset",
         "members",
         "ensemble",
+        "ensemble_shrinkage",
     }
 )
 """Keys that the summary of the recipe leaves out; those of the preset have a line of their own."""
