@@ -30,6 +30,7 @@ DETAILS = frozenset(
         "min_improvement",
         "ensemble_selection",
         "preset",
+        "number_embedding",
         "members",
         "ensemble",
         "ensemble_shrinkage",

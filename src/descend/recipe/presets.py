@@ -5,6 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from descend.constraints.settings import ConstrainSettings
+from descend.recipe.parameters import of_settings
+from descend.recipe.section_settings import InitSettings, ModelSettings, OptimizerSettings
+from descend.regularization.settings import RegularizeSettings
+from descend.training.clipping import GradientSettings
+from descend.training.stopping import StopSettings
+
 __all__ = ["GOOD_FOR_TABLES", "default_preset", "members_of_preset"]
 
 _LIGHT: Mapping[str, Any] = {
@@ -32,6 +39,16 @@ _NARROW: Mapping[str, Mapping[str, Any]] = {
 TRAINING = ("loss", "init", "optimizer", "schedule", "gradient", "regularize", "constrain", "stop")
 """Sections about the network's training, in addition to ``model``. The others are about the data and the machine."""
 
+_SETTINGS: Mapping[str, Any] = {
+    "model": ModelSettings,
+    "init": InitSettings,
+    "optimizer": OptimizerSettings,
+    "gradient": GradientSettings,
+    "regularize": RegularizeSettings,
+    "constrain": ConstrainSettings,
+    "stop": StopSettings,
+}
+
 OPEN = ("model.preset", "model.calibration", "stop.metrics")
 """Keys of these sections that do not change how a network is trained."""
 
@@ -57,9 +74,9 @@ def default_preset(
     if not rows_are_vectors:
         return "quick", "ensembles are chosen by default for tables and vectors in memory only"
     for section in ("model", *TRAINING):
-        for key in specified.get(section, {}):
+        for key, value in specified.get(section, {}).items():
             path = f"{section}.{key}"
-            if path not in OPEN and _specifies(specified, path):
+            if path not in OPEN and _specifies(specified, path) and not _is_default(section, key, value):
                 return (
                     "quick",
                     f"the recipe specifies {path}, and the one network that it describes is trained",
@@ -101,3 +118,9 @@ def _specifies(specified: Mapping[str, Mapping[str, Any]], path: str) -> bool:
     section, _, key = path.partition(".")
     value = specified.get(section, {}).get(key, "auto")
     return not (isinstance(value, str) and value == "auto")
+
+
+def _is_default(section: str, key: str, value: Any) -> bool:
+    """Whether a value is the one that the key has anyway, whatever the data."""
+    own = of_settings(_SETTINGS[section]).get(key) if section in _SETTINGS else None
+    return own is not None and type(own.default) is type(value) and bool(own.default == value)

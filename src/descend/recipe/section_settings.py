@@ -46,22 +46,22 @@ class ModelSettings:
         dropout_schedule: a schedule of the rates of all dropout layers over the training, of ``stop.max_epochs`` epochs:
             "constant", "flat_cosine", "cosine" or "coslog4", each as the schedule of that name.
         number_embedding: how each number of a row enters the network: "none", "linear", "piecewise_linear" or "periodic", or a
-            table with ``name`` and settings (:mod:`descend.nn.number_embedding`).
+            table with ``name`` and settings (:mod:`descend.nn.number_embedding`); "auto" is "none".
     """
 
     output: str = "auto"
     preset: Literal["auto", "quick", "good"] = "auto"
     calibration: str = "auto"
-    ensemble: Count = 1
-    members: tuple[Mapping[str, Any], ...] = ()
+    ensemble: Count | Literal["auto"] = "auto"
+    members: tuple[Mapping[str, Any], ...] | Literal["auto"] = "auto"
     ensemble_selection: Literal["auto", "best", "greedy"] = "auto"
-    ensemble_shrinkage: Probability = 0.0
+    ensemble_shrinkage: Probability | Literal["auto"] = "auto"
     pretrained: str | None = None
     pretrained_head: Literal["auto", "keep", "replace"] = "auto"
     freeze: str | tuple[str, ...] = ()
     text_dimension: Count = 32
     dropout_schedule: SettingSchedule = "constant"
-    number_embedding: Choice = "none"
+    number_embedding: Choice = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
