@@ -96,7 +96,7 @@ def test_estimators_take_it():
     [
         ({"model.hidden": [8]}, "model.hidden"),
         ({"loss": "focal"}, "loss.name"),
-        ({"init.draw": 1}, "init.draw"),
+        ({"init.sample_index": 1}, "init.sample_index"),
         ({"optimizer": {"name": "auto", "lr": 0.1}}, "optimizer.lr"),
         ({"schedule": "cosine"}, "schedule.name"),
         ({"gradient.clip_norm": 1.0}, "gradient.clip_norm"),

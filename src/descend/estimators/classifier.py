@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -11,6 +13,7 @@ from descend.data.source import Array
 from descend.errors import UserError
 from descend.estimators.network import Network
 from descend.estimators.validation import validate_labels
+from descend.recipe import Recipe
 
 __all__ = ["Classifier"]
 
@@ -39,11 +42,12 @@ class Classifier(ClassifierMixin, Network):  # type: ignore[misc]  # scikit-lear
     ``scale``                 ``data.scale``                    "standard", "minmax", "zca", "none"
     ``preset``                ``model.preset``                  "quick": one network, "good": an ensemble
     ``device``                ``engine.device``                 "cpu", "cuda"
+    ``class_weight``          ``data.class_weights``            "balanced", {"rare": 5.0}
     ========================  ================================  ==============================================
 
     Args:
         hidden, activation, norm, dropout, optimizer, lr, schedule, weight_decay, batch_size, max_epochs, patience,
-            validation_fraction, scale, preset, device: see above. All default to None.
+            validation_fraction, scale, preset, device, class_weight: see above. All default to None.
         recipe: a :class:`descend.Recipe`, a mapping of its sections, or a TOML file.
         random_state: the seed; equal seeds give bit-identical fits. None samples one from NumPy's global generator.
         verbose: whether to show a progress bar.
@@ -73,6 +77,10 @@ class Classifier(ClassifierMixin, Network):  # type: ignore[misc]  # scikit-lear
     copies give bit-identical results, and batches sample rows by weight, see
     :mod:`descend.estimators.weighted_batches`.
 
+    Weights of classes: ``class_weight`` multiplies the weights of the training rows, as in scikit-learn, where "balanced"
+    counts the training rows with their weights. Probabilities are those of the weighted classes, see
+    :class:`descend.data.settings.DataSettings`. Columns of labels take ``recipe={"loss.pos_weight": ...}`` instead.
+
     Threads: a small network uses one thread, a large one ``torch.get_num_threads()``, so that the number, on which the
     last bits depend, is the same at every fit. ``recipe={"engine": {"threads": n}}`` sets it.
 
@@ -87,6 +95,51 @@ class Classifier(ClassifierMixin, Network):  # type: ignore[misc]  # scikit-lear
     """
 
     classes_: Array
+
+    def __init__(
+        self,
+        *,
+        hidden: int | Sequence[int] | None = None,
+        activation: Any = None,
+        norm: Any = None,
+        dropout: float | None = None,
+        optimizer: Any = None,
+        lr: float | None = None,
+        schedule: Any = None,
+        weight_decay: float | None = None,
+        batch_size: int | None = None,
+        max_epochs: int | None = None,
+        patience: int | str | None = None,
+        validation_fraction: float | None = None,
+        scale: str | None = None,
+        preset: str | None = None,
+        recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
+        device: str | None = None,
+        class_weight: Mapping[Any, float] | str | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool = False,
+    ) -> None:
+        super().__init__(
+            hidden=hidden,
+            activation=activation,
+            norm=norm,
+            dropout=dropout,
+            optimizer=optimizer,
+            lr=lr,
+            schedule=schedule,
+            weight_decay=weight_decay,
+            batch_size=batch_size,
+            max_epochs=max_epochs,
+            patience=patience,
+            validation_fraction=validation_fraction,
+            scale=scale,
+            preset=preset,
+            recipe=recipe,
+            device=device,
+            random_state=random_state,
+            verbose=verbose,
+        )
+        self.class_weight = class_weight
 
     @property
     def _task(self) -> str:

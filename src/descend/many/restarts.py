@@ -102,8 +102,8 @@ def train_restarts(
         begin_folder(folder, run)
     inner = None if folder is None else folder / MEMBERS
     members = [
-        _member(_plan_of(planned, draw, threads), draw, inner, resume)
-        for draw in range(networks_per_run(planned.recipe))
+        _member(_plan_of(planned, number, threads), number, inner, resume)
+        for number in range(networks_per_run(planned.recipe))
     ]
     try:
         for member in members:
@@ -152,18 +152,18 @@ def train_restarts(
     return run
 
 
-def _plan_of(planned: Plan, draw: int, threads: Any) -> Plan:
+def _plan_of(planned: Plan, number: int, threads: Any) -> Plan:
     """Return the plan of one network."""
-    recipe = network_recipe(planned.recipe, draw).replace({"engine.threads": threads})
+    recipe = network_recipe(planned.recipe, number).replace({"engine.threads": threads})
     return dataclasses.replace(planned, resolved=dataclasses.replace(planned.resolved, recipe=recipe))
 
 
-def _member(plan: Plan, draw: int, inner: Path | None, resume: bool) -> PlannedMember:
+def _member(plan: Plan, number: int, inner: Path | None, resume: bool) -> PlannedMember:
     if inner is None:
-        return PlannedMember(draw, plan)
-    folder = inner / f"{draw:04d}"
+        return PlannedMember(number, plan)
+    folder = inner / f"{number:04d}"
     begun = resume and is_started(folder)
-    member = PlannedMember(draw, plan, folder, begun)
+    member = PlannedMember(number, plan, folder, begun)
     if begun:
         member.read_engine(folder)
     return member

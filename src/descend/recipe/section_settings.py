@@ -71,14 +71,14 @@ class InitSettings:
     Args:
         output_gain: factor of the output layer's initial weights; 0 gives every prediction the same initial value, so
             that the first steps need not undo random ones.
-        draw: index of the random sample of initial weights under this seed; the split and the order of the rows do
+        sample_index: index of the random sample of initial weights under this seed; the split and the order of the rows do
             not depend on it.
         restarts: the number of networks trained, from the samples 0, 1, ...; the one with the best monitored value
             on the validation rows is kept.
     """
 
     output_gain: NonNegative | Literal["auto"] = "auto"
-    draw: Natural = 0
+    sample_index: Natural = 0
     restarts: Count = 1
 
 
