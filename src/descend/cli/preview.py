@@ -30,8 +30,10 @@ DETAILS = frozenset(
         "min_improvement",
         "ensemble_selection",
         "preset",
+        "number_embedding",
         "members",
         "ensemble",
+        "ensemble_shrinkage",
     }
 )
 """Keys that the summary of the recipe leaves out; those of the preset have a line of their own."""
