@@ -29,6 +29,7 @@ DETAILS = frozenset(
         "monitor",
         "min_improvement",
         "ensemble_selection",
+        "searched_keys",
     }
 )
 """Keys that the summary of the recipe leaves out."""

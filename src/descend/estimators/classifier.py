@@ -37,13 +37,14 @@ class Classifier(ClassifierMixin, Network):  # type: ignore[misc]  # scikit-lear
     ``patience``              ``stop.patience``                 20, "none" for no early stopping
     ``validation_fraction``   ``data.validation``               0.15, 0 for no validation part
     ``scale``                 ``data.scale``                    "standard", "minmax", "zca", "none"
-    ``preset``                ``model.preset``                  "quick", or "good": an ensemble for tables
+    ``preset``                ``model.preset``                  "quick"; "good", "best": ensembles for tables
+    ``minutes``               ``model.minutes``                 10, the time of the preset "best"
     ``device``                ``engine.device``                 "cpu", "cuda"
     ========================  ================================  ==============================================
 
     Args:
         hidden, activation, norm, dropout, optimizer, lr, schedule, weight_decay, batch_size, max_epochs, patience,
-            validation_fraction, scale, preset, device: see above. All default to None.
+            validation_fraction, scale, preset, minutes, device: see above. All default to None.
         recipe: a :class:`descend.Recipe`, a mapping of its sections, or a TOML file.
         random_state: the seed; equal seeds give bit-identical fits. None samples one from NumPy's global generator.
         verbose: whether to show a progress bar.

@@ -59,6 +59,7 @@ class Network(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]  # scikit
         validation_fraction: float | None = None,
         scale: str | None = None,
         preset: str | None = None,
+        minutes: float | None = None,
         recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
         device: str | None = None,
         random_state: int | np.random.RandomState | None = None,
@@ -78,6 +79,7 @@ class Network(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]  # scikit
         self.validation_fraction = validation_fraction
         self.scale = scale
         self.preset = preset
+        self.minutes = minutes
         self.recipe = recipe
         self.device = device
         self.random_state = random_state
@@ -207,6 +209,9 @@ def _check_single(sections: Sections) -> None:
         for section, key in (("model", "ensemble"), ("model", "members"), ("init", "restarts"))
         if sections.get(section, {}).get(key, 1) not in (1, "auto", (), [])
     ]
+    if sections.get("model", {}).get("preset") == "best":
+        message = "partial_fit trains one network, pass by pass, and the preset best searches for several"
+        problems.append(Problem("model", "preset", message, "use fit, or preset = quick"))
     if problems:
         raise RecipeError(problems)
 

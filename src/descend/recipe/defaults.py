@@ -19,6 +19,7 @@ from descend.optim import COMPOSITIONAL, OPTIMIZERS, TRUNCATED_NEWTON, WHOLE_DAT
 from descend.optim._bfgs import MAX_PARAMETERS
 from descend.recipe.loss_requirements import loss_requirements
 from descend.recipe.presets import members_of_preset
+from descend.recipe.search_space import budget_proposals
 
 __all__ = ["DEFAULTS", "Facts", "Proposal", "facts_of", "proposals"]
 
@@ -148,10 +149,12 @@ def _model(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[s
     proposed["calibration"] = _calibration(facts, specified.get("output", output))
     if facts.texts and facts.rows >= MANY_TEXTS:
         proposed["text_dimension"] = (16, "a larger embedding gains little on many rows")
-    if specified.get("preset") == "good" and len(facts.input_shape) == 1 and facts.validation_rows:
+    if specified.get("preset") in ("good", "best") and len(facts.input_shape) == 1 and facts.validation_rows:
         members = members_of_preset({**others, "model": specified}, numbers=bool(facts.numbers))
-        why = "the preset good: networks that differ, selected on the validation rows"
+        why = f"the preset {specified['preset']}: networks that differ, selected on the validation rows"
         proposed |= {"members": (members, why), "ensemble": (len(members), why)}
+    if specified.get("preset") == "best":
+        proposed |= budget_proposals({**others, "model": specified}, numbers=bool(facts.numbers))
     differ = bool(specified.get("members") or "members" in proposed)
     proposed["ensemble_selection"] = (
         ("greedy", "members differ, and a mean of them may be better than the best")

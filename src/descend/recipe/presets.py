@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["GOOD_FOR_TABLES", "members_of_preset"]
+__all__ = ["GOOD_FOR_TABLES", "members_of_preset", "specifies"]
 
 _PIECEWISE: Mapping[str, Any] = {"model.number_embedding": "piecewise_linear"}
 _PERIODIC: Mapping[str, Any] = {"model.number_embedding": "periodic"}
@@ -44,14 +44,15 @@ def members_of_preset(
         {
             path: value
             for path, value in member.items()
-            if not _specifies(specified, path) and (numbers or path != "model.number_embedding")
+            if not specifies(specified, path) and (numbers or path != "model.number_embedding")
         }
         for member in GOOD_FOR_TABLES
     ]
     return tuple(each for at, each in enumerate(open_keys) if each not in open_keys[:at])
 
 
-def _specifies(specified: Mapping[str, Mapping[str, Any]], path: str) -> bool:
+def specifies(specified: Mapping[str, Mapping[str, Any]], path: str) -> bool:
+    """Return whether a recipe specifies a key, by its path, and not only as "auto"."""
     section, _, key = path.partition(".")
     value = specified.get(section, {}).get(key, "auto")
     return not (isinstance(value, str) and value == "auto")
