@@ -220,7 +220,9 @@ class _Search:
         usable = [each for each in self.candidates if math.isfinite(each.loss)]
         usable = sorted(usable, key=lambda one: one.loss)[:MOST_CONSIDERED]
         size = int(self.recipe.model["ensemble"])
-        if not usable or selection_of(self.recipe) == "best":
+        if not usable:
+            return [], []
+        if selection_of(self.recipe) == "best":
             best = usable[:size]
             return best, [1.0 / len(best)] * len(best)
         with arithmetic(self.threads, self.device, self.recipe.engine["denormals"]):
