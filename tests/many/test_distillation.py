@@ -40,22 +40,17 @@ class TestRowsWithExchangedValues:
         exchanged = rows != own
         # Four standard deviations of a share of n = 4,000: 4 (0.25 · 0.75 / 4000)^½ = 0.027.
         assert torch.allclose(exchanged.double().mean(0), torch.tensor(0.25).double(), rtol=0, atol=0.028)
-        both = (exchanged[:, 0] & exchanged[:, 3]).double().mean()  # independently: 1/16
-        assert abs(float(both) - 0.0625) < 0.016
-        other = torch.where(exchanged[:, :1], rows[:, :1], rows[:, 3:])
-        assert (~both_exchanged(exchanged) | (rows[:, 0] == rows[:, 3])).all(), "one other row for each row"
-        assert other.shape == (n, 1)
+        both = exchanged[:, 0] & exchanged[:, 3]  # independent of each other: a share of 1/16
+        assert abs(float(both.double().mean()) - 0.0625) < 0.016
+        assert torch.equal(rows[both, 0], rows[both, 3]), "one other row for each row"
 
 
-def both_exchanged(exchanged):
-    return exchanged[:, 0] & exchanged[:, 3]
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return train("wine", ENSEMBLE, out=tmp_path_factory.mktemp("distilled") / "run", seed=1)
 
 
 class TestDistillation:
-    @pytest.fixture(scope="class")
-    def run(self, tmp_path_factory):
-        return train("wine", ENSEMBLE, out=tmp_path_factory.mktemp("distilled") / "run", seed=1)
-
     def test_gives_one_network_of_the_recipe(self, run):
         plain = train(
             "wine", {"model": {"hidden": [16]}, "stop": {"max_epochs": 1}, "engine": {"threads": 1}}
@@ -95,7 +90,17 @@ class TestDistillation:
 
     def test_of_a_regression_learns_means(self):
         x = np.linspace(-2, 2, 200)[:, None]
-        run = train((x, np.sin(2 * x[:, 0])), ENSEMBLE.replace({"stop.max_epochs": 30, "loss.name": "huber"}))
+        run = train(
+            (x, np.sin(2 * x[:, 0])),
+            ENSEMBLE.replace(
+                {
+                    "stop.max_epochs": 40,
+                    "loss.name": "huber",
+                    "model.dropout": 0.0,
+                    "regularize.weight_decay": 0.0,
+                }
+            ),
+        )
         assert run.metrics["distilled"]["ensemble"]["test"]["r2"] > 0.5
         assert run.metrics["test"]["r2"] > run.metrics["distilled"]["ensemble"]["test"]["r2"] - 0.2
 
