@@ -71,7 +71,9 @@ class TestDistillation:
     def test_learns_the_predictions_of_the_ensemble(self, run):
         ensemble = train("wine", ENSEMBLE.replace({"model.distill": False}), seed=1)
         labels = train(
-            "wine", ENSEMBLE.replace({"model.distill": False, "model.ensemble": 1, "init.draw": 7}), seed=1
+            "wine",
+            ENSEMBLE.replace({"model.distill": False, "model.ensemble": 1, "init.sample_index": 7}),
+            seed=1,
         )
         expected, found, other = (each.predict_proba("wine") for each in (ensemble, run, labels))
         assert run.metrics["distilled"]["ensemble"]["test"] == ensemble.metrics["test"]

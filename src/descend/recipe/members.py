@@ -27,7 +27,7 @@ VARIED = ("model", "loss", "init", "optimizer", "schedule", "gradient", "regular
 SHARED = frozenset(
     {"model.output", "model.preset", "model.calibration", "model.ensemble", "model.members", "model.ensemble_selection",
      "model.pretrained", "model.minutes", "model.max_rounds", "model.searched_keys", "model.distill", "loss.name",
-     "init.restarts", "init.draw"}
+     "init.restarts", "init.sample_index"}
 )  # fmt: skip
 """Keys of these sections that belong to the ensemble: the meaning of its outputs, and how it is made."""
 
@@ -62,7 +62,7 @@ def network_recipe(recipe: Recipe, number: int) -> Recipe:
     """
     members = recipe.model.get("members", ())
     own = member_recipe(recipe, members[number % len(members)] if members else {})
-    return own.replace({"init.draw": number // max(1, len(members))})
+    return own.replace({"init.sample_index": number // max(1, len(members))})
 
 
 def member_recipe(recipe: Recipe, table: Mapping[str, Any]) -> Recipe:

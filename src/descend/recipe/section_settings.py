@@ -19,9 +19,11 @@ class ModelSettings:
 
     Args:
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the task.
-        preset: "quick" trains one network; "good" an ensemble of different ones on tables, at about six times the time
+        preset: "quick" trains one network; "good" an ensemble of different ones on tables and vectors
             (:mod:`descend.recipe.presets`); "best" searches for networks and their ensemble on tables until a time is spent
             (``minutes``, :mod:`descend.many.budget`). It sets ``members`` and ``ensemble``, and no key that the recipe specifies.
+            "auto" is "good" for a single training on tables and vectors in memory with validation rows, where the recipe
+            specifies nothing about the network and its training, else "quick".
         minutes: the time that the preset "best" trains, in minutes of wall time; 10 if left out. Of a resumed run it may be
             changed.
         max_rounds: the largest number of rounds of the preset "best"; a run that reaches it before its time is spent depends on
@@ -55,7 +57,7 @@ class ModelSettings:
     """
 
     output: str = "auto"
-    preset: Literal["quick", "good", "best"] = "quick"
+    preset: Literal["auto", "quick", "good", "best"] = "auto"
     minutes: Positive | None = None
     max_rounds: Count | None = None
     searched_keys: tuple[str, ...] = ()
@@ -79,14 +81,14 @@ class InitSettings:
     Args:
         output_gain: factor of the output layer's initial weights; 0 gives every prediction the same initial value, so
             that the first steps need not undo random ones.
-        draw: index of the random sample of initial weights under this seed; the split and the order of the rows do
+        sample_index: index of the random sample of initial weights under this seed; the split and the order of the rows do
             not depend on it.
         restarts: the number of networks trained, from the samples 0, 1, ...; the one with the best monitored value
             on the validation rows is kept.
     """
 
     output_gain: NonNegative | Literal["auto"] = "auto"
-    draw: Natural = 0
+    sample_index: Natural = 0
     restarts: Count = 1
 
 
