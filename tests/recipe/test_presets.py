@@ -82,7 +82,7 @@ def test_a_table_without_numbers():
 def test_a_named_network_is_refused():
     with pytest.raises(RecipeError, match=r"chooses the networks, and model\.name is 'linear'"):
         descend.train("wine", {"model": {"preset": "good", "name": "linear"}})
-    with pytest.raises(RecipeError, match='"quick" or "good"'):
+    with pytest.raises(RecipeError, match='"quick", "good" or "best"'):
         descend.train("wine", {"model.preset": "goood"})
 
 
