@@ -153,6 +153,8 @@ def _choice(section: str, key: str, value: Any, allow_imports: bool, report: Cal
     """Check a name of a family, a table of a name and its settings, or a list of these."""
     if isinstance(value, tuple):
         return tuple(_choice(section, key, each, allow_imports, report) for each in value)
+    if (section, key) == ("data", "augment") and value in ("choose", "none"):
+        return value if value == "choose" else ()
     table = {"name": value} if isinstance(value, str) else value
     if (isinstance(value, str) and value == "auto") or not isinstance(table, Mapping):
         return value
