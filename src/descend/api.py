@@ -105,6 +105,7 @@ def train(
         device=device,
         allow_imports=allow_imports,
         own_model=model is not None,
+        ensembles=model is None,
         **data_options,
     )
     arguments: dict[str, Any] = {"resume": resume, "model": model}

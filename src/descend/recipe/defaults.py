@@ -17,9 +17,9 @@ from descend.data.schema import Schema
 from descend.linalg.products import best_library
 from descend.optim import COMPOSITIONAL, OPTIMIZERS, TRUNCATED_NEWTON, WHOLE_DATA
 from descend.optim._bfgs import MAX_PARAMETERS
-from descend.recipe.image_network import LARGEST_SIDE, epochs_of, image_network
+from descend.recipe.image_network import LARGEST_SIDE, epochs_of, image_network, plain_network
 from descend.recipe.loss_requirements import loss_requirements
-from descend.recipe.presets import members_of_preset
+from descend.recipe.presets import default_preset, members_of_preset
 
 __all__ = ["CHOOSE", "DEFAULTS", "Facts", "Proposal", "facts_of", "proposals"]
 
@@ -155,9 +155,11 @@ def _data(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[st
 
 def _augment(facts: Facts, others: Values) -> tuple[Any, str]:
     if not facts.images:
-        return (), "augmentation is chosen for images only"
-    if facts.own_model or others["model"].get("name", "auto") != "auto":
-        return (), 'the network is specified; data.augment = "choose" tries augmentations for it'
+        return (), "augmentations are chosen for images only"
+    if others["model"].get("name", "auto") != "auto" or plain_network(
+        facts.own_model, others["model"], others
+    ):
+        return (), "the recipe specifies how the network is; choose tries augmentations for it"
     return CHOOSE, "short runs find what helps"
 
 
@@ -171,8 +173,17 @@ def _model(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[s
     proposed["calibration"] = _calibration(facts, specified.get("output", output))
     if facts.texts and facts.rows >= MANY_TEXTS:
         proposed["text_dimension"] = (16, "a larger embedding gains little on many rows")
-    if specified.get("preset") == "good" and len(facts.input_shape) == 1 and facts.validation_rows:
-        members = members_of_preset({**others, "model": specified}, numbers=bool(facts.numbers))
+    all_specified = {**others, "model": specified}
+    proposed["preset"] = default_preset(
+        all_specified,
+        rows_are_vectors=facts.kind in ("table", "tensor")
+        and len(facts.input_shape) == 1
+        and not others["data"].get("stream"),
+        validated=facts.validation_rows > 0,
+    )
+    preset = specified.get("preset", proposed["preset"][0])
+    if preset == "good" and len(facts.input_shape) == 1 and facts.validation_rows:
+        members = members_of_preset(all_specified, numbers=bool(facts.numbers))
         why = "the preset good: networks that differ, selected on the validation rows"
         proposed |= {"members": (members, why), "ensemble": (len(members), why)}
     differ = bool(specified.get("members") or "members" in proposed)
@@ -181,19 +192,8 @@ def _model(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[s
         if differ
         else ("best", "networks of one kind")
     )
-    if facts.images and facts.own_model:
-        return proposed | {"name": ("convnet", "the inputs are images")}
     if facts.images:
-        network = image_network(facts.input_shape, facts.rows, facts.device)
-        why = f"{network.total:.1e} multiplications of a training: the largest network of at most {network.budget:.0e}"
-        return proposed | {
-            "name": ("image_resnet", "the inputs are images"),
-            "channels": (network.channels, why),
-            "reduce": (
-                network.reduce,
-                f"convolutions see at most about {LARGEST_SIDE} pixels along the shorter side",
-            ),
-        }
+        return proposed | _image_model(facts, all_specified)
     return proposed | {
         "name": ("mlp", "the rows are a table" if facts.kind == "table" else "each row is a vector"),
         "hidden": _hidden(facts, others["optimizer"].get("name")),
@@ -201,6 +201,23 @@ def _model(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[s
         "dropout": (0.4, "a network soon fits the noise of few regression rows")
         if not facts.classification and facts.rows < FEW_ROWS
         else (0.1, "mild, against overfitting"),
+    }
+
+
+def _image_model(facts: Facts, specified: Values) -> dict[str, tuple[Any, str]]:
+    plain = plain_network(facts.own_model, specified["model"], specified)
+    if plain:
+        return {"name": ("convnet", f"the inputs are images, and {plain}")}
+    network = image_network(facts.input_shape, facts.rows, facts.device)
+    cost = f"{network.total:.1e} multiplications in the training"
+    seen = f"convolutions see at most about {LARGEST_SIDE} pixels along the shorter side"
+    return {
+        "name": ("image_resnet", "the inputs are images"),
+        "channels": (
+            network.channels,
+            f"{cost}; of three sizes the largest with at most {network.budget:.0e}",
+        ),
+        "reduce": (network.reduce, seen),
     }
 
 

@@ -5,12 +5,15 @@ The choice depends on counted multiplications instead of measured times, so that
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from descend.nn import image_resnet
+from descend.nn import convnet, image_resnet
+from descend.optim import COMPOSITIONAL, TRUNCATED_NEWTON, WHOLE_DATA
 
-__all__ = ["ImageNetwork", "epochs_of", "image_network", "multiplications"]
+__all__ = ["ImageNetwork", "epochs_of", "image_network", "multiplications", "plain_network"]
 
 CHANNELS = ((32, 64, 128), (16, 32, 64), (8, 16, 32))
 """The channels of the stages, from the largest network to the smallest."""
@@ -42,6 +45,32 @@ class ImageNetwork:
     reduce: int
     total: float
     budget: float
+
+
+def plain_network(own_model: bool, model: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return why a recipe that does not name its model gets a plain ``convnet``; "" if it gets an ``image_resnet``.
+
+    Args:
+        own_model: whether a module is trained that the recipe does not describe.
+        model: the specified keys of the model.
+        others: the specified keys of the other sections.
+
+    >>> plain_network(False, {"dense": (64,)}, {"optimizer": {}, "regularize": {}})
+    'model.dense is specified'
+    """
+    if own_model:
+        return "the network is a module of its own"
+    known = inspect.signature(convnet).parameters
+    for key in model:
+        if key in known:
+            return f"model.{key} is specified"
+    name = others["optimizer"].get("name")
+    if name in (*WHOLE_DATA, *TRUNCATED_NEWTON, *COMPOSITIONAL):
+        return f"{name} takes the outputs of a row to depend on no other row, unlike with batch normalization"
+    for key in ("jacobian", "gradient_penalty"):
+        if others["regularize"].get(key):
+            return f"regularize.{key} takes the outputs of a row to depend on no other row"
+    return ""
 
 
 def epochs_of(rows: int) -> int:

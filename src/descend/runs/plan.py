@@ -94,6 +94,7 @@ class Planner:
         device: shorthand for the recipes' ``engine.device``.
         allow_imports: whether recipe files may contain import paths.
         own_model: whether a module that the recipes do not describe is trained. Default False.
+        ensembles: whether a recipe that leaves ``model.preset`` to "auto" may train several networks. Default False.
         **data_options: fields of :class:`descend.TrainingData`.
 
     >>> planner = Planner("iris")
@@ -109,6 +110,7 @@ class Planner:
         device: str | None = None,
         allow_imports: bool = False,
         own_model: bool = False,
+        ensembles: bool = False,
         **data_options: Unpack[DataOptions],
     ) -> None:
         self._data = TrainingData.of(data, **data_options)
@@ -117,7 +119,7 @@ class Planner:
         )
         if targets := self._data.targets:
             self._overrides["data.target"] = targets[0] if len(targets) == 1 else list(targets)
-        self._allow_imports = allow_imports
+        self._allow_imports, self._ensembles = allow_imports, ensembles
         self._sources: dict[str, Source] = {}
         self._prepared: dict[tuple[str, int], Prepared] = {}
         self._own_model = own_model
@@ -141,6 +143,8 @@ class Planner:
         requested = as_recipe(recipe, self._allow_imports)
         if self._overrides:
             requested = requested.replace(self._overrides)
+        if not self._ensembles and requested.model.get("preset", "auto") == "auto":
+            requested = requested.replace({"model.preset": "quick"})
         settings = DataSettings(
             **{k: v for k, v in requested.data.items() if v is not None and k not in BATCH_KEYS}
         )
@@ -356,17 +360,25 @@ def plan_run(
     device: str | None = None,
     allow_imports: bool = False,
     own_model: bool = False,
+    ensembles: bool = True,
     **data_options: Unpack[DataOptions],
 ) -> Plan:
     """Return the plan of a new run, or, with ``resume``, of the run in a folder; the folder is checked first.
 
-    ``folder`` is the run folder, or None, and ``own_model`` whether a module is trained that the recipe does not describe.
-    All other arguments are those of :func:`descend.train`.
+    ``folder`` is the run folder, or None, ``own_model`` and ``ensembles`` are as for :class:`Planner`, the latter with the
+    default True; all other arguments are those of :func:`descend.train`.
 
     Raises:
         RunError: the folder is in use, or does not contain a run that these data and this recipe continue.
     """
-    planner = Planner(data, device=device, allow_imports=allow_imports, own_model=own_model, **data_options)
+    planner = Planner(
+        data,
+        device=device,
+        allow_imports=allow_imports,
+        own_model=own_model,
+        ensembles=ensembles,
+        **data_options,
+    )
     if resume:
         if folder is None:
             raise UserError("resume=True requires out=<run folder>")
