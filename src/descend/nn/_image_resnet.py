@@ -14,11 +14,11 @@ from descend.nn.normalization import normalized
 from descend.nn.residual import Residual
 from descend.param_types import Count, Fraction, Natural
 
-__all__ = ["image_resnet"]
+__all__ = ["SMALLEST_HALVED", "SMALLEST_HALVED_FIRST", "image_resnet"]
 
-_SMALLEST_HALVED = 4
+SMALLEST_HALVED = 4
 """The smallest shorter side, in pixels, that is halved in front of a stage."""
-_SMALLEST_HALVED_FIRST = 16
+SMALLEST_HALVED_FIRST = 16
 """The smallest shorter side, in pixels, that is halved directly after the first convolution."""
 
 
@@ -79,14 +79,14 @@ def image_resnet(
     depth, height, width = inputs
     model = nn.Sequential()
     for number in range(1, reduce + 1):
-        if min(height, width) >= _SMALLEST_HALVED:
+        if min(height, width) >= SMALLEST_HALVED:
             model.add_module(f"reduce{number}", nn.AvgPool2d(2))
             height, width = height // 2, width // 2
     for number, units in enumerate(channels, start=1):
-        if number > 1 and min(height, width) >= _SMALLEST_HALVED:
+        if number > 1 and min(height, width) >= SMALLEST_HALVED:
             model.add_module(f"pool{number}", nn.MaxPool2d(2))
             height, width = height // 2, width // 2
-        pooled = number == 1 and min(height, width) >= _SMALLEST_HALVED_FIRST
+        pooled = number == 1 and min(height, width) >= SMALLEST_HALVED_FIRST
         _add_layer(model, str(number), depth, units, norm, pooled=pooled)
         if pooled:
             height, width = height // 2, width // 2

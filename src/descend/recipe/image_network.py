@@ -6,11 +6,12 @@ The choice depends on counted multiplications instead of measured times, so that
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from descend.nn import convnet, image_resnet
+from descend.nn import convnet
+from descend.nn._image_resnet import SMALLEST_HALVED, SMALLEST_HALVED_FIRST
 from descend.optim import COMPOSITIONAL, TRUNCATED_NEWTON, WHOLE_DATA
 
 __all__ = ["ImageNetwork", "epochs_of", "image_network", "multiplications", "plain_network"]
@@ -113,24 +114,20 @@ def multiplications(shape: tuple[int, ...], channels: tuple[int, ...], reduce: i
     >>> multiplications((1, 8, 8), (4,))  # 9 weights, 1 to 4 channels, 64 positions
     2304
     """
-    return sum(
-        9 * before * after * height * width
-        for before, after, height, width in _convolutions(shape, channels, reduce)
-    )
+    depth, height, width = shape
+    for _ in range(reduce):
+        height, width = _halved(height, width, SMALLEST_HALVED)
+    total = 0
+    for number, units in enumerate(channels):
+        if number:
+            height, width = _halved(height, width, SMALLEST_HALVED)
+        weights = 9 * units * (depth if number == 0 else depth + 2 * units)
+        total += weights * height * width
+        if number == 0:
+            height, width = _halved(height, width, SMALLEST_HALVED_FIRST)
+        depth = units
+    return total
 
 
-def _convolutions(
-    shape: tuple[int, ...], channels: tuple[int, ...], reduce: int
-) -> Iterator[tuple[int, int, int, int]]:
-    """Yield the channels before and after each convolution, and the height and width of its outputs."""
-    import torch
-    from torch import nn
-
-    with torch.device("meta"):
-        model = image_resnet(shape, 1, channels=channels, reduce=reduce, norm="none")
-        x = torch.empty(1, *shape)
-        for layer in model:
-            convolutions = [each for each in layer.modules() if isinstance(each, nn.Conv2d)]
-            x = layer(x)
-            for each in convolutions:
-                yield each.in_channels, each.out_channels, x.shape[2], x.shape[3]
+def _halved(height: int, width: int, smallest: int) -> tuple[int, int]:
+    return (height // 2, width // 2) if min(height, width) >= smallest else (height, width)

@@ -142,7 +142,9 @@ def _section(
         else:
             checked, fault = check(known[key], value)
             # The argument "activation" of a network from an import path may mean anything.
-            if fault is None and (section.name, key) in CHOICES and (in_catalogue or key in own):
+            if (section.name, key) == ("data", "augment") and checked in ("choose", "none"):
+                checked = checked if checked == "choose" else ()
+            elif fault is None and (section.name, key) in CHOICES and (in_catalogue or key in own):
                 checked = _choice(section.name, key, checked, allow_imports, report)
             elif fault is None and section.name == "optimizer" and key in WRAPPERS:
                 checked = _wrapper(key, checked, report)
@@ -162,8 +164,6 @@ def _choice(section: str, key: str, value: Any, allow_imports: bool, report: Cal
     """Check a name of a family, a table of a name and its settings, or a list of these."""
     if isinstance(value, tuple):
         return tuple(_choice(section, key, each, allow_imports, report) for each in value)
-    if (section, key) == ("data", "augment") and value in ("choose", "none"):
-        return value if value == "choose" else ()
     table = {"name": value} if isinstance(value, str) else value
     if (isinstance(value, str) and value == "auto") or not isinstance(table, Mapping):
         return value
