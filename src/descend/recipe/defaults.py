@@ -37,6 +37,9 @@ CHOOSE = "choose"
 FEW_ROWS = 1000
 """Regression on fewer training rows gets smaller steps and more dropout."""
 
+IMAGE_BATCH = 64
+"""The largest batch of the default network for images on a CPU: more and noisier steps in the same time."""
+
 IMAGE_LR = 3e-3
 """The learning rate of AdamW for the default network for images."""
 
@@ -141,7 +144,9 @@ Rule = Callable[[Facts, Mapping[str, Any], Values], dict[str, tuple[Any, str]]]
 
 
 def _data(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[str, tuple[Any, str]]:
-    size = min(256, max(32, 2 ** round(math.log2(max(facts.rows, 1) / 20))))
+    residual = _is_residual(facts, others)
+    largest = IMAGE_BATCH if residual and facts.device == "cpu" else 256
+    size = min(largest, max(32, 2 ** round(math.log2(max(facts.rows, 1) / 20))))
     name = others["optimizer"].get("name")
     whole = {"sampling": ("full", f"{name} minimizes the loss over all rows")} if name in WHOLE_DATA else {}
     needs = loss_requirements(others["loss"])
@@ -149,16 +154,22 @@ def _data(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[st
         "target_scale": ("none" if needs.target_space == "raw" else "standard", needs.why_target_space),
         "augment": _augment(facts, others),
         "task": (facts.task, "inferred from the targets"),
-        "batch_size": (size, f"about 20 steps per epoch for {facts.rows:,} rows, between 32 and 256"),
+        "batch_size": (size, f"about 20 steps per epoch for {facts.rows:,} rows, between 32 and {largest}"),
     }
+
+
+def _is_residual(facts: Facts, others: Values) -> bool:
+    """Whether the network will be an ``image_resnet``, judged before it is resolved."""
+    name = others["model"].get("name", "auto")
+    if name == "auto":
+        return facts.images and not plain_network(facts.own_model, others["model"], others)
+    return bool(name == "image_resnet")
 
 
 def _augment(facts: Facts, others: Values) -> tuple[Any, str]:
     if not facts.images:
         return (), "augmentations are chosen for images only"
-    if others["model"].get("name", "auto") != "auto" or plain_network(
-        facts.own_model, others["model"], others
-    ):
+    if others["model"].get("name", "auto") != "auto" or not _is_residual(facts, others):
         return (), "the recipe specifies how the network is; choose tries augmentations for it"
     return CHOOSE, "short runs find what helps"
 
