@@ -150,7 +150,7 @@ def rows_with_exchanged_values(inputs: Tensor, numbers: Tensor, sampler: torch.G
         numbers: (d,), whether an entry is a number.
         sampler: the source of random numbers.
 
-    Source: Bucilă, Caruana and Niculescu-Mizil, "Model compression", 2006, exchange values of nearest neighbours.
+    Source: Bucilă, Caruana and Niculescu-Mizil, "Model compression", 2006, exchange values of nearest neighbors.
     """
     n, d = inputs.shape
     other = inputs[torch.randint(n, (n,), generator=sampler)]
