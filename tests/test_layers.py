@@ -34,6 +34,7 @@ LAYERS = [
     {"many"},
     {"api"},
     {"experiments", "gallery"},
+    {"doctor"},
     {"estimators"},
     {"cli"},
     {"__main__"},

@@ -18,6 +18,7 @@ from descend._version import __version__
 from descend.cli import (
     check,
     compare,
+    doctor,
     evaluate,
     export,
     finish,
@@ -89,6 +90,7 @@ def _descend(
 _COMMANDS: list[tuple[Callable[..., None], str, str]] = [
     (train.train, train.EXAMPLES, "Train a network on data."),
     (finish.finish, finish.EXAMPLES, "Turn a stopped run into a result with its best weights."),
+    (doctor.doctor, doctor.EXAMPLES, "Find what is wrong with a run, or with data and a recipe."),
     (compare.compare, compare.EXAMPLES, "Compare design choices under equal conditions."),
     (search.search, search.EXAMPLES, "Search for the best recipe in a space of configurations."),
     (predict.predict, predict.EXAMPLES, "Predict new rows with a trained network."),

@@ -5,19 +5,38 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from descend.arguments import as_path
 from descend.doctor.causes import CAUSES, CONSEQUENCES
 from descend.doctor.findings import Finding, ranked
 from descend.doctor.run_case import Proposal, RunCase, changed
 from descend.errors import RunError, UserError
 from descend.interface import option
 from descend.many import train_many
+from descend.runs.failed_run import load_failed
+from descend.runs.folder import is_failed
 from descend.runs.plan import Planner
-from descend.runs.run import Run
+from descend.runs.run import Run, load
 
-__all__ = ["case_of", "examine_run"]
+__all__ = ["case_of", "examine_run", "opened"]
 
 SMALL = 0.1
 """The part of the error that a change has to remove at least."""
+
+
+def opened(run: Run | str | Path, allow_imports: bool = False) -> Run:
+    """Return a run, or load it from its folder: a finished one, or one that diverged, with its initial weights.
+
+    Raises:
+        RunError: there is no run, or it was interrupted.
+    """
+    if isinstance(run, Run):
+        return run
+    folder = as_path("run", run)
+    return (
+        load_failed(folder, allow_imports=allow_imports)
+        if is_failed(folder)
+        else load(folder, allow_imports=allow_imports)
+    )
 
 
 def case_of(run: Run, data: Any = None, *, allow_imports: bool = False) -> tuple[RunCase, Any]:
@@ -69,10 +88,7 @@ def examine_run(
     >>> examine_run(run, "iris")[0].cause
     'learning_rate_too_low'
     """
-    if not isinstance(run, Run):
-        from descend.runs.run import load
-
-        run = load(run, allow_imports=allow_imports)
+    run = opened(run, allow_imports)
     case, given = case_of(run, data, allow_imports=allow_imports)
     if not len(case.planned.prepared.validation):
         raise UserError("the run has no validation rows, by which changes of its recipe could be compared")

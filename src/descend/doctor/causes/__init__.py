@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from descend.doctor.causes.absent_class import AbsentClass
 from descend.doctor.causes.bad_initialization import BadInitialization
-from descend.doctor.causes.base import Cause
 from descend.doctor.causes.batch_too_large import BatchTooLarge
+from descend.doctor.causes.class_imbalance import ClassImbalance
 from descend.doctor.causes.clipping_always import ClippingAlways
 from descend.doctor.causes.dead_units import DeadUnits
 from descend.doctor.causes.detached_graph import DetachedGraph
@@ -21,12 +22,16 @@ from descend.doctor.causes.loss_maximized import LossMaximized
 from descend.doctor.causes.loss_of_another_task import LossOfAnotherTask
 from descend.doctor.causes.loss_summed import LossSummed
 from descend.doctor.causes.network_too_small import NetworkTooSmall
+from descend.doctor.causes.noisy_labels import NoisyLabels
+from descend.doctor.causes.outliers_in_targets import OutliersInTargets
 from descend.doctor.causes.output_range import OutputRange
 from descend.doctor.causes.overfitting import Overfitting
 from descend.doctor.causes.parameters_not_held import ParametersNotHeld
 from descend.doctor.causes.rows_in_order import RowsInOrder
+from descend.doctor.causes.rows_in_several_parts import RowsInSeveralParts
 from descend.doctor.causes.schedule_decays_early import ScheduleDecaysEarly
 from descend.doctor.causes.shapes_broadcast import ShapesBroadcast
+from descend.doctor.causes.target_in_inputs import TargetInInputs
 from descend.doctor.causes.too_few_epochs import TooFewEpochs
 from descend.doctor.causes.too_much_regularization import TooMuchRegularization
 from descend.doctor.causes.unscaled_inputs import UnscaledInputs
@@ -48,6 +53,12 @@ CAUSES: tuple[type[Cause], ...] = (
     LossSummed,
     FrozenLayers,
     RowsInOrder,
+    TargetInInputs,
+    RowsInSeveralParts,
+    AbsentClass,
+    NoisyLabels,
+    OutliersInTargets,
+    ClassImbalance,
     UnscaledInputs,
     UnscaledTargets,
     BadInitialization,

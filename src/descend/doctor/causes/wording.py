@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-__all__ = ["listed"]
+from descend.data.preparation import Prepared
+
+__all__ = ["input_names", "listed"]
 
 
 def listed(names: Sequence[str], most: int = 4) -> str:
@@ -15,3 +18,12 @@ def listed(names: Sequence[str], most: int = 4) -> str:
     """
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def input_names(prepared: Prepared) -> list[str]:
+    """Return the name of the column of each input of the network; of rows without columns, their numbers."""
+    owners = prepared.preprocess.columns
+    used = [column.name for column in prepared.schema.used]
+    if owners and max(owners) < len(used):
+        return [used[each] for each in owners]
+    return [f"input {number}" for number in range(math.prod(prepared.schema.input_shape))]
