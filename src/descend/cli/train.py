@@ -154,7 +154,7 @@ PRESETS = ("quick", "good")
 
 
 def _with_preset(assignments: list[str], preset: str | None) -> list[str]:
-    if preset is not None and preset not in PRESETS:
+    if preset not in (None, "auto", *PRESETS):
         raise UserError(f"--preset {preset}: expected {' or '.join(PRESETS)}")
     return assignments if preset is None else [f"model.preset={preset}", *assignments]
 
