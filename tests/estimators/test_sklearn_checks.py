@@ -34,15 +34,13 @@ def name_of(check: Any) -> str:
 def test_check(estimator, check):
     if name_of(check) == SEPARATE:
         return  # see test_array_api_check
+    if name_of(check) == "check_class_weight_classifiers":
+        # With its weights of 1000 and 0.0001, an epoch of a hundred rows has 2,000 samples.
+        estimator.set_params(preset="quick", max_epochs=10)
     check(estimator)
 
 
-ON_DEFAULTS = (
-    "check_sample_weight_equivalence_on_dense_data",
-    "check_fit_idempotent",
-    "check_methods_subset_invariance",
-    "check_estimators_pickle",
-)
+ON_DEFAULTS = ("check_fit_idempotent", "check_methods_subset_invariance")
 
 
 @pytest.mark.slow
