@@ -34,6 +34,10 @@ def summary(run: Run, report: Path | None, console: Console) -> None:
         )
     if explained := _objective(run):
         console.print(explained)
+    if run.calibration is not None and "test" in run.metrics:
+        console.print(
+            "The test loss is that of calibrated probabilities, the others are without calibration."
+        )
     console.print(_course(run))
     console.print(f"Run     {run.path}", soft_wrap=True)
     if report is not None:
