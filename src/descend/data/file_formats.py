@@ -1,4 +1,4 @@
-"""The format of a table file, recognised by its first bytes."""
+"""The format of a table file, recognized by its first bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FORMATS = {".parquet": "a Parquet table", ".arrow": "an Arrow table", ".json": 
 _RECORD = re.compile(rb"(\xef\xbb\xbf)?\s*\[?\s*\{\s*\"")
 _HTML = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype html|html|head|body|table)\b", re.IGNORECASE)
 _TEXT = re.compile(rb"[\t\n\r\x20-\x7e\xa0-\xff]+")
-_HEAD = 256  # bytes in which a format is recognised
+_HEAD = 256  # bytes in which a format is recognized
 
 
 def refuse_other_format(path: Path, suffix: str, content: bytes | None) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from descend.data.image_layout import ENDINGS, labelled_images, unlabelled_images
+from descend.data.image_layout import ENDINGS, labeled_images, unlabeled_images
 from descend.data.messages import listed
 from descend.data.pixel_depth import LevelRange, eight_bits, is_deep, white_level
 from descend.data.source import Array, Source
@@ -24,7 +24,7 @@ __all__ = ["ENDINGS", "read_image_folder", "read_images"]
 
 _MAX_UNCHANGED_SIDE = 256  # pixels; images that all have one size are not resized up to this side
 _MAX_RESIZED_SIDE = 128  # pixels; other images are resized to at most this side
-_GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")
+_GRAY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ def read_image_folder(
     """Read the images in a folder as uint8 (n, channels, height, width).
 
     The layout is ``folder/CLASS/image.png``, or with a given split ``folder/train/CLASS/image.png``,
-    ``folder/validation/...``, ``folder/test/...``. If all images are grey there is one channel, otherwise
+    ``folder/validation/...``, ``folder/test/...``. If all images are gray there is one channel, otherwise
     three (red, green, blue). Transparent pixels are white, the orientation in the EXIF data is applied, and of an animation
     the first frame is used. Images with more than 8 bits per pixel have one level of white, see
     :mod:`descend.data.pixel_depth`.
@@ -60,7 +60,7 @@ def read_image_folder(
         DataError: there are no images or no class folders, or images cannot be decoded (the message names them).
     """
     try:
-        files, labels, parts, notes = unlabelled_images(path) if predicting else labelled_images(path)
+        files, labels, parts, notes = unlabeled_images(path) if predicting else labeled_images(path)
     except OSError as cause:
         raise DataError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
     inputs, found, own_notes = _read(
@@ -120,7 +120,7 @@ def is_images(data: object, *, by_name: bool = True) -> bool:
 
     Args:
         data: the data.
-        by_name: whether paths are recognised too.
+        by_name: whether paths are recognized too.
 
     >>> is_images("cat.png"), is_images(["a.jpg", "b.jpg"]), is_images("cats.csv"), is_images([])
     (True, True, False, False)
@@ -159,7 +159,7 @@ def _read(
     level = _white(pil, files, headers, names, white)
     if level is not None and white == "auto":
         notes.append(
-            f"grey levels of images with more than 8 bits per pixel are scaled from 0..{level:g} to 0..255 "
+            f"gray levels of images with more than 8 bits per pixel are scaled from 0..{level:g} to 0..255 "
             "(data.image_white)"
         )
     try:
@@ -270,7 +270,7 @@ def _header(pil: Any, file: Any) -> _Header:
 
 
 def _shape(headers: Sequence[_Header], size: int | Literal["auto"]) -> tuple[int, int, int]:
-    channels = 1 if all(one.mode in _GREY for one in headers) else 3
+    channels = 1 if all(one.mode in _GRAY for one in headers) else 3
     if size != "auto":
         return channels, size, size
     sizes = {(one.height, one.width) for one in headers}
@@ -284,7 +284,7 @@ def _shape(headers: Sequence[_Header], size: int | Literal["auto"]) -> tuple[int
 
 
 def _opaque(pil: Any, image: Any) -> Any:
-    """Return an image on a white background where it is transparent; the colours stored there are often arbitrary."""
+    """Return an image on a white background where it is transparent; the colors stored there are often arbitrary."""
     if not image.has_transparency_data:
         return image
     layered = image.convert("RGBA")

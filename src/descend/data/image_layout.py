@@ -9,7 +9,7 @@ from descend.data.messages import listed
 from descend.data.split import PART_WORDS
 from descend.errors import DataError
 
-__all__ = ["ENDINGS", "labelled_images", "unlabelled_images"]
+__all__ = ["ENDINGS", "labeled_images", "unlabeled_images"]
 
 ENDINGS = (
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm", ".tga",
@@ -37,7 +37,7 @@ def _images(path: Path) -> list[Path]:
     return [one for one in _files(path) if one.suffix.lower() in ENDINGS]
 
 
-def unlabelled_images(path: Path) -> tuple[list[Path], None, None, list[str]]:
+def unlabeled_images(path: Path) -> tuple[list[Path], None, None, list[str]]:
     """Return the images in a folder, at any depth, without classes, parts and notes."""
     files = _images(path)
     if not files:
@@ -45,7 +45,7 @@ def unlabelled_images(path: Path) -> tuple[list[Path], None, None, list[str]]:
     return files, None, None, []
 
 
-def labelled_images(path: Path) -> tuple[list[Path], list[str], list[str] | None, list[str]]:
+def labeled_images(path: Path) -> tuple[list[Path], list[str], list[str] | None, list[str]]:
     """Return the images in a folder of classes, the class and the part of each (None without parts), and notes.
 
     Raises:

@@ -69,6 +69,11 @@ def as_recipe(recipe: Recipe | Mapping[str, Any] | str | Path | None, allow_impo
     if isinstance(recipe, Recipe):
         return recipe
     if isinstance(recipe, (str, Path)):
+        if not Path(recipe).suffix and not Path(recipe).exists():
+            raise UserError(
+                f"no such recipe file: {recipe}; a recipe is a TOML file, a mapping or a Recipe; a column to predict is "
+                f"target={str(recipe)!r}"
+            )
         return Recipe.load(recipe, allow_imports=allow_imports)
     if not isinstance(recipe, Mapping):
         raise UserError(
@@ -92,6 +97,7 @@ class Planner:
         data: as of :func:`descend.train`.
         device: shorthand for the recipes' ``engine.device``.
         allow_imports: whether recipe files may contain import paths.
+        ensembles: whether a recipe that leaves ``model.preset`` to "auto" may train several networks. Default False.
         **data_options: fields of :class:`descend.TrainingData`.
 
     >>> planner = Planner("iris")
@@ -106,6 +112,7 @@ class Planner:
         *,
         device: str | None = None,
         allow_imports: bool = False,
+        ensembles: bool = False,
         **data_options: Unpack[DataOptions],
     ) -> None:
         self._data = TrainingData.of(data, **data_options)
@@ -114,7 +121,7 @@ class Planner:
         )
         if targets := self._data.targets:
             self._overrides["data.target"] = targets[0] if len(targets) == 1 else list(targets)
-        self._allow_imports = allow_imports
+        self._allow_imports, self._ensembles = allow_imports, ensembles
         self._sources: dict[str, Source] = {}
         self._prepared: dict[tuple[str, int], Prepared] = {}
         self._taken: list[tuple[Parts, Source]] = []
@@ -136,6 +143,8 @@ class Planner:
         requested = as_recipe(recipe, self._allow_imports)
         if self._overrides:
             requested = requested.replace(self._overrides)
+        if not self._ensembles and requested.model.get("preset", "auto") == "auto":
+            requested = requested.replace({"model.preset": "quick"})
         settings = DataSettings(
             **{k: v for k, v in requested.data.items() if v is not None and k not in BATCH_KEYS}
         )
@@ -322,16 +331,18 @@ def plan_run(
     seed: int = 0,
     device: str | None = None,
     allow_imports: bool = False,
+    ensembles: bool = True,
     **data_options: Unpack[DataOptions],
 ) -> Plan:
     """Return the plan of a new run, or, with ``resume``, of the run in a folder; the folder is checked first.
 
-    ``folder`` is the run folder, or None; all other arguments are those of :func:`descend.train`.
+    ``folder`` is the run folder, or None, and ``ensembles`` is as for :class:`Planner`, with the default True; all other
+    arguments are those of :func:`descend.train`.
 
     Raises:
         RunError: the folder is in use, or does not contain a run that these data and this recipe continue.
     """
-    planner = Planner(data, device=device, allow_imports=allow_imports, **data_options)
+    planner = Planner(data, device=device, allow_imports=allow_imports, ensembles=ensembles, **data_options)
     if resume:
         if folder is None:
             raise UserError("resume=True requires out=<run folder>")
