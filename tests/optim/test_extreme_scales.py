@@ -122,3 +122,10 @@ def test_a_huge_gradient_stalls_prodigy_as_it_stalls_adam() -> None:
 
 def test_prodigy_recovers_from_a_first_gradient_that_is_tiny() -> None:
     assert quadratic_after(Prodigy, [1e-30] + [1.0] * 80) < 0.05
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "lion", "shampoo", "trust_region", "prodigy", "gd"])
+def test_a_setting_beyond_single_precision_is_refused_before_a_step(name: str) -> None:
+    w = torch.ones(2, 2, requires_grad=True)
+    with pytest.raises(UserError, match=rf"{name}: lr: expected a number up to 3\.4e\+38, .* got 1e\+300"):
+        OPTIMIZERS[name]([w], lr=1e300)
