@@ -154,7 +154,7 @@ class Problem:
         return replace(self, source=f"{source}: {self.source}" if self.source else source)
 
     def __str__(self) -> str:
-        where = (f"[{self.section}]" if self.section else "") + (f" {self.key}" if self.key else "")
+        where = " ".join(part for part in (f"[{self.section}]" if self.section else "", self.key) if part)
         where = ": ".join(part for part in (self.source, where) if part)
         return f"{where}: {self.message}" + (f"; {self.hint}" if self.hint else "")
 
@@ -282,7 +282,7 @@ def did_you_mean(word: str, names: Iterable[str]) -> str:
     """Return the most similar valid name as a question, or the names if none is similar, at most forty of them.
 
     A name is similar if it starts with the word, has it as one of its parts (``epochs`` in ``max_epochs``), or differs
-    in one of three letters: letters that are inserted, deleted, replaced or exchanged with their neighbour count.
+    in one of three letters: letters that are inserted, deleted, replaced or exchanged with their neighbor count.
 
     >>> did_you_mean("adm", ["sgd", "adam", "rmsprop"]), did_you_mean("epochs", ["max_epochs", "patience"])
     ("did you mean 'adam'?", "did you mean 'max_epochs'?")

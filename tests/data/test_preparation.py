@@ -53,7 +53,7 @@ def test_a_mixed_table_end_to_end(tmp_path):
     frame = pl.DataFrame(
         {
             "size": [None if i % 10 == 0 else float(i % 37) for i in range(n)],
-            "colour": [("red", "green", "")[i % 3] for i in range(n)],
+            "color": [("red", "green", "")[i % 3] for i in range(n)],
             "sold": ["True" if i % 2 else "False" for i in range(n)],
             "when": [f"20{i % 24:02d}-03-01" for i in range(n)],
             "always": [1] * n,
@@ -67,7 +67,7 @@ def test_a_mixed_table_end_to_end(tmp_path):
     assert kinds == ["numeric", "categorical", "boolean", "date", "constant", "empty"]
     assert prepared.preprocess.names == (
         "size", "sold", "when", "when: weekday (sine)", "when: weekday (cosine)", "when: day of year (sine)",
-        "when: day of year (cosine)", "colour=green", "colour=red", "size is missing", "colour is missing",
+        "when: day of year (cosine)", "color=green", "color=red", "size is missing", "color is missing",
     )  # fmt: skip
     assert len(prepared.table) == 6
     assert any("'always'" in note for note in prepared.notes)
@@ -244,7 +244,7 @@ def test_tiny_data():
     assert (len(prepared.train), len(prepared.validation), len(prepared.test)) == (2, 1, 0)
     assert prepared.test.inputs.shape == (0, 1)
     assert prepared.test.targets.shape == (0, 1)
-    with pytest.raises(DataError, match="no column varies within the 1 training rows"):
+    with pytest.raises(DataError, match="no column varies within the only training row"):
         prepare(read(([[1.0], [2.0]], [0.5, 1.5])), DataSettings(test=0))
 
 

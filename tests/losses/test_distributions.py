@@ -134,7 +134,9 @@ class TestRefusals:
     @pytest.mark.parametrize("name", ["poisson", "negative_binomial"])
     def test_negative_counts(self, name: str) -> None:
         loss = LOSSES[name]()
-        with pytest.raises(UserError, match=f"{name} takes counts, targets of at least 0, got -1; use loss"):
+        with pytest.raises(
+            UserError, match=f"{name} takes counts, targets of at least 0, got -1; use .*loss"
+        ):
             loss(torch.zeros(2, loss.blocks), torch.tensor([[3.0], [-1.0]]))
 
     def test_settings(self) -> None:
@@ -161,7 +163,9 @@ class TestRefusals:
                 loss(torch.zeros(3, 1), torch.zeros(3, 1))
 
     def test_losses_without_a_distribution(self) -> None:
-        with pytest.raises(UserError, match="MeanSquaredError predicts no distribution; train with loss"):
+        with pytest.raises(
+            UserError, match=r"MeanSquaredError predicts no distribution; train with .*gaussian"
+        ):
             LOSSES["mse"]().distribution(Z)
 
 
@@ -187,7 +191,7 @@ class TestDistributions:
         binomial = NegativeBinomial(dispersion=0.5).distribution(Z)["standard_deviation"].values[:, 0].numpy()
         np.testing.assert_allclose(binomial, stats.nbinom.std(2.0, 1 / (1 + 0.5 * mean)))
 
-    def test_predictions_are_their_centre(self) -> None:
+    def test_predictions_are_their_center(self) -> None:
         outputs = torch.tensor([[0.3, -1.0, 0.2, 0.9]])
         for name, loss in (("gaussian_mean", Gaussian()), ("negative_binomial_mean", NegativeBinomial())):
             torch.testing.assert_close(OUTPUTS[name]()(outputs), loss.distribution(outputs)["mean"].values)

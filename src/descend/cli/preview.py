@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["chosen", "plain_table", "preview"]
 
 MANY = 16
-"""The number of data columns that are listed individually; more are summarised by kind."""
+"""The number of data columns that are listed individually; more are summarized by kind."""
 
 DETAILS = frozenset(
     {
@@ -29,9 +29,15 @@ DETAILS = frozenset(
         "monitor",
         "min_improvement",
         "ensemble_selection",
+        "searched_keys",
+        "preset",
+        "number_embedding",
+        "members",
+        "ensemble",
+        "ensemble_shrinkage",
     }
 )
-"""Keys that the summary of the recipe leaves out."""
+"""Keys that the summary of the recipe leaves out; those of the preset have a line of their own."""
 
 PART_NAMES = {"train": "training", "validation": "validation", "test": "test"}
 
@@ -51,6 +57,8 @@ def preview(planned: Plan, console: Console, *, new: bool = True) -> None:
     console.print(f"Rows: {rows}.")
     if new and (advice := _test_rows(planned)):
         console.print(advice)
+    if new and (networks := _networks(planned)):
+        console.print(networks)
     choices = chosen(planned)
     if choices:
         console.print(f"Chosen for these data: {choices}.")
@@ -68,6 +76,28 @@ def _test_rows(planned: Plan) -> str:
         f"({100 * rows / total:.0f} % of the rows are kept for the test. If you have test data of your own: --test DATA, "
         "or --set data.test=0 to train on all rows)"
     )
+
+
+def _networks(planned: Plan) -> str:
+    """Which preset was chosen, why, and how to choose the other one; empty where it was specified or has no alternative."""
+    why, model = planned.resolved.reasons.get("model.preset"), planned.recipe.model
+    if model["preset"] == "best":
+        return (
+            f"Model: a search for networks and their ensemble of up to {model['ensemble']}, for {model['minutes']:g} minutes "
+            "(preset best). Ctrl-C ends it with the best so far"
+        )
+    if (
+        why is None
+        or not planned.prepared.schema.rows.get("validation")
+        or len(planned.prepared.schema.input_shape) != 1
+    ):
+        return ""
+    if model["preset"] == "good":
+        return (
+            f"Model: an ensemble of up to {len(model['members'])} different networks (preset good), since {why}. "
+            "One network, faster: --preset quick"
+        )
+    return f"Model: one network (preset quick), since {why}. An ensemble of different ones: --preset good"
 
 
 def _size(planned: Plan) -> str:
@@ -113,7 +143,7 @@ def plain_table(*headings: str, right: Sequence[str] = ()) -> Table:
 
 
 def chosen(planned: Plan) -> str:
-    """Summarise the values that were chosen automatically."""
+    """Summarize the values that were chosen automatically."""
     parts: list[str] = []
     for section, values in planned.recipe.items():
         automatic = {key for key in values if f"{section}.{key}" in planned.resolved.reasons}

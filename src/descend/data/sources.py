@@ -19,7 +19,10 @@ from descend.data.column_choice import choose_columns
 from descend.data.compression import COMPRESSED
 from descend.data.frames import as_array, as_frame, is_frame, is_records, is_strings
 from descend.data.functions import call, is_function_path
-from descend.data.image_folders import ENDINGS, is_images, read_image_folder, read_images
+from descend.data.image_arrays import image_arrays
+from descend.data.image_folders import is_images, read_image_folder, read_images
+from descend.data.image_layout import ENDINGS
+from descend.data.image_values import image_files
 from descend.data.label_lists import divided
 from descend.data.messages import listed
 from descend.data.missing_targets import without_missing_targets
@@ -87,16 +90,19 @@ def read(
         settings = _as_trained(settings, schema)
     if target is not None:
         settings = dataclasses.replace(settings, target=target if isinstance(target, str) else tuple(target))
+    weights_from = "sample_weight" if isinstance(weights, str) else "data.weights"
     if isinstance(weights, str):
         settings, weights = dataclasses.replace(settings, weights=weights), None
     if after is not None:
         settings = like(settings, after)
     titles = tuple(title.strip() for title in keep)
-    source = _Reader(settings, predicting, schema, held_out, titles, after, name).read(data)
+    source = _Reader(settings, predicting, schema, held_out, titles, after, name, weights_from).read(data)
     if not isinstance(data, Source):
         names = target_names(settings, _columns_of(source))
         own = names is not None and names == (source.label_column,)
-        source = choose_columns(source, settings, None if own else names, strict=strict)
+        source = choose_columns(
+            source, settings, None if own else names, strict=strict, weights_from=weights_from
+        )
     source = divided(
         source, settings.label_separator, missing_in(settings.missing, _first(source.target_names))
     )
@@ -154,6 +160,7 @@ class _Reader:
     keep: tuple[str, ...] = ()
     after: Source | None = None
     name: str = "data"
+    weights_from: str = "data.weights"
 
     @property
     def _given_names(self) -> tuple[str, ...] | None:
@@ -163,7 +170,13 @@ class _Reader:
     def read(self, data: Any) -> Source:
         if isinstance(data, Source):
             return data
-        if self.predicting and is_images(data, by_name=not self._is_table):
+        if self.predicting and self._image_shape is not None:
+            piped = isinstance(data, str) and data == standard_input.NAME
+            images = image_files(standard_input.read_standard_input() if piped else data)
+            if images is not None:
+                return self._images(images)
+            data = image_arrays(data, self._image_shape)
+        elif self.predicting and is_images(data, by_name=not self._is_table):
             return self._images(data if isinstance(data, list | tuple) else [data])
         if isinstance(data, str):
             return self._named(data)
@@ -174,7 +187,7 @@ class _Reader:
     @property
     def tables(self) -> TableReader:
         """The reader of tables."""
-        return TableReader(self.settings, self.predicting, self.schema, self.keep)
+        return TableReader(self.settings, self.predicting, self.schema, self.keep, self.weights_from)
 
     @property
     def _is_table(self) -> bool:

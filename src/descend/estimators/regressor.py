@@ -17,13 +17,13 @@ __all__ = ["Regressor"]
 class Regressor(RegressorMixin, Network):  # type: ignore[misc]  # scikit-learn has no types
     """A neural network for regression on one or several targets, as a scikit-learn estimator.
 
-    Parameters, attributes and behaviour are those of :class:`descend.Classifier`, without classes. Targets are
+    Parameters, attributes and behavior are those of :class:`descend.Classifier`, without classes. Targets are
     standardized for training, and predictions are in their units.
 
     Args:
         hidden, activation, norm, dropout, optimizer, lr, schedule, weight_decay, batch_size, max_epochs, patience,
-            validation_fraction, scale, preset, device: keys of the recipe, see :class:`descend.Classifier`. All default to
-            None.
+            validation_fraction, scale, preset, minutes, device: keys of the recipe, see :class:`descend.Classifier`. All
+            default to None.
         recipe: a :class:`descend.Recipe`, a mapping of its sections, or a TOML file.
         random_state: the seed; equal seeds give bit-identical fits. None samples one from NumPy's global generator.
         verbose: whether to show a progress bar.
@@ -78,9 +78,11 @@ class Regressor(RegressorMixin, Network):  # type: ignore[misc]  # scikit-learn 
         predicted = self.run_.schema.decode(predictor.finished(outputs), predictor.form)
         if not return_std:
             return predicted
-        found = self.run_.distribution_of(outputs)
+        needs = "return_std needs a loss that predicts a standard deviation: recipe={'loss': 'gaussian'}, or for counts "
+        try:
+            found = self.run_.distribution_of(outputs)
+        except UserError as cause:
+            raise UserError(f"{needs}'poisson' or 'negative_binomial'") from cause
         if "standard_deviation" not in found:
-            raise UserError(
-                "return_std needs a loss that predicts a standard deviation: gaussian, poisson or negative_binomial"
-            )
+            raise UserError(f"{needs}'poisson' or 'negative_binomial'")
         return predicted, found["standard_deviation"]

@@ -15,24 +15,25 @@ from descend.data.batches import Batches
 from descend.errors import Interrupted, RunError
 from descend.files import read_json
 from descend.interface import resume_advice
+from descend.many.distillation import distilled
 from descend.many.execution import EngineChoice, train_members
 from descend.many.planned_member import PlannedMember
+from descend.many.validation_outputs import ValidationOutputs
 from descend.many.watchers import Watcher, Watchers
 from descend.nn.ensemble import Ensemble
-from descend.nn.greedy import greedy
+from descend.nn.greedy import greedy, shrunk
 from descend.recipe import Recipe
 from descend.recipe.build import build_model, link_of
 from descend.recipe.defaults import facts_of
 from descend.recipe.members import network_recipe, networks_per_run, selection_of
 from descend.recipe.memory import check_memory
-from descend.runs.build import evaluation_batches, measured_threads, monitored_losses
+from descend.runs.build import measured_threads
 from descend.runs.finish import calibrate, measure_parts
 from descend.runs.folder import MEMBERS, METRICS, is_finished, is_started, reopen, write_failure
 from descend.runs.plan import Plan, choose_device
 from descend.runs.run import Run, load
 from descend.runs.session import begin_folder, started_run
 from descend.training.arithmetic import arithmetic
-from descend.training.evaluation import outputs_of
 from descend.training.loop import Observer
 
 __all__ = ["train_restarts"]
@@ -60,7 +61,8 @@ def train_restarts(
         planned: with ``init.restarts`` or ``model.ensemble`` above 1.
         folder: the run folder, or None.
         resume: continue from the contents of the folder.
-        engine: as for :func:`descend.train_many`.
+        engine: as for :func:`descend.train_many`. "auto" is "loop" on the CPU for the preset "good": its networks are of
+            several kinds, a pack gains little, and without a measurement the result has the same bits each time.
         tested: whether the test part is evaluated.
         observers: notified of the events of each training, whose ``number`` is that of the network.
         watchers: notified of the epochs and ends of the networks.
@@ -86,6 +88,8 @@ def train_restarts(
             return load(folder, allow_imports=True)  # imports were checked when the plan was made
         reopen(folder)
     device = choose_device(planned.recipe.engine["device"])
+    if engine == "auto" and planned.recipe.model.get("preset") == "good" and device.type == "cpu":
+        engine = "loop"
     facts = facts_of(planned.prepared.schema, str(device))
     train = planned.prepared.train
     network = build_model(planned.recipe, facts, planned.seed, train).to(device)
@@ -99,8 +103,8 @@ def train_restarts(
         begin_folder(folder, run)
     inner = None if folder is None else folder / MEMBERS
     members = [
-        _member(_plan_of(planned, draw, threads), draw, inner, resume)
-        for draw in range(networks_per_run(planned.recipe))
+        _member(_plan_of(planned, number, threads), number, inner, resume)
+        for number in range(networks_per_run(planned.recipe))
     ]
     try:
         for member in members:
@@ -132,6 +136,8 @@ def train_restarts(
             measure_parts(run, planned, device, tested=tested)
         if len(chosen) > 1:
             run.metrics.pop("constraints", None)  # constraints apply to each network, not to the ensemble
+    if planned.recipe.model.get("distill", False):
+        run = distilled(run, planned, device, tested=tested)
     monitor = run.selection.monitor
     run.metrics["seconds"] = sum(float(member.run.metrics.get("seconds", 0.0)) for member in members)
     run.metrics["members"] = {
@@ -149,18 +155,18 @@ def train_restarts(
     return run
 
 
-def _plan_of(planned: Plan, draw: int, threads: Any) -> Plan:
+def _plan_of(planned: Plan, number: int, threads: Any) -> Plan:
     """Return the plan of one network."""
-    recipe = network_recipe(planned.recipe, draw).replace({"engine.threads": threads})
+    recipe = network_recipe(planned.recipe, number).replace({"engine.threads": threads})
     return dataclasses.replace(planned, resolved=dataclasses.replace(planned.resolved, recipe=recipe))
 
 
-def _member(plan: Plan, draw: int, inner: Path | None, resume: bool) -> PlannedMember:
+def _member(plan: Plan, number: int, inner: Path | None, resume: bool) -> PlannedMember:
     if inner is None:
-        return PlannedMember(draw, plan)
-    folder = inner / f"{draw:04d}"
+        return PlannedMember(number, plan)
+    folder = inner / f"{number:04d}"
     begun = resume and is_started(folder)
-    member = PlannedMember(draw, plan, folder, begun)
+    member = PlannedMember(number, plan, folder, begun)
     if begun:
         member.read_engine(folder)
     return member
@@ -180,27 +186,19 @@ def _chosen(
     finished = [member for member in members if not member.run.failed]
     if not finished:
         return [], None
-    first, part = finished[0].run, planned.prepared.validation
-    losses = monitored_losses(first, part, device)
-    measured = losses["objective" if first.selection.monitor == "objective" else "loss"]
-    batches = list(evaluation_batches(part, device)())
-    targets = torch.cat([each.targets for each in batches])
-    given = [each.weights for each in batches if each.weights is not None]
-    weights = torch.cat(given) if given else None
-    outputs = [
-        torch.cat(
-            [outputs_of(one.run.model, each.inputs, precision=first.predictor.precision) for each in batches]
-        )
-        for one in finished
-    ]
+    first = finished[0].run
+    rows = ValidationOutputs(first, planned.prepared.validation, device)
     counts = greedy(
-        outputs,
+        [rows.of(one.run.model) for one in finished],
         link_of(planned.recipe, facts_of(first.schema)),
-        lambda mean: measured(mean, targets, weights),
+        rows.loss,
         size=int(planned.recipe.model["ensemble"]),
     )
-    total = sum(counts.values())
-    return [finished[each] for each in counts], [count / total for count in counts.values()]
+    if not counts:
+        return [], None
+    sharing = range(len(finished)) if len(finished) <= planned.recipe.model["ensemble"] else list(counts)
+    shares = shrunk(counts, sharing, float(planned.recipe.model.get("ensemble_shrinkage", 0.0)))
+    return [finished[each] for each in shares], list(shares.values())
 
 
 def _best(members: list[PlannedMember], recipe: Recipe) -> list[PlannedMember]:

@@ -32,7 +32,7 @@ from descend.recipe.data_driven import fit_initial_weights
 from descend.recipe.defaults import Facts
 from descend.recipe.loss_requirements import loss_requirements
 from descend.recipe.lr_factors import apply_lr_factors, split_by_lr_factor
-from descend.recipe.members import network_recipe, networks_per_run, selection_of
+from descend.recipe.members import network_recipe, networks_per_run, selection_of, single_recipe
 from descend.recipe.memory import check_memory, check_size
 from descend.recipe.number_embedding import build_number_embedding
 from descend.recipe.recipe import Recipe
@@ -79,8 +79,10 @@ def build_model(
         RecipeError: the settings of the model or of the initialization do not fit the data.
     """
     count, members = int(recipe.model.get("ensemble", 1)), recipe.model.get("members", ())
+    if recipe.model.get("distill", False):
+        recipe, count, members = single_recipe(recipe), 1, ()
     if count == 1 and not members:
-        return _build_network(recipe, facts, seed, int(recipe.init.get("draw", 0)), train)
+        return _build_network(recipe, facts, seed, int(recipe.init.get("sample_index", 0)), train)
     numbers = list(kept) or list(range(min(count, networks_per_run(recipe))))
     if len(numbers) > 1:
         check_memory(_build_member(recipe, facts, seed, numbers[0], train), len(numbers), "model", "ensemble")
@@ -94,14 +96,14 @@ def build_model(
 
 def _build_member(recipe: Recipe, facts: Facts, seed: int, number: int, train: Part | None) -> nn.Module:
     own = network_recipe(recipe, number)
-    return _build_network(own, facts, seed, int(own.init["draw"]), train)
+    return _build_network(own, facts, seed, int(own.init["sample_index"]), train)
 
 
-def _build_network(recipe: Recipe, facts: Facts, seed: int, draw: int, train: Part | None) -> nn.Module:
+def _build_network(recipe: Recipe, facts: Facts, seed: int, sample: int, train: Part | None) -> nn.Module:
     constructor = find("model", recipe.model["name"])
-    texts = build_text_embedding(recipe, facts, seed, draw)
+    texts = build_text_embedding(recipe, facts, seed, sample)
     inputs = facts.input_shape if texts is None else (texts.outputs,)
-    numbers = build_number_embedding(recipe, facts, inputs[0], seed, draw, train)
+    numbers = build_number_embedding(recipe, facts, inputs[0], seed, sample, train)
     inputs = inputs if numbers is None else (numbers.outputs,)
     context: dict[str, Any] = {"inputs": inputs, "outputs": network_outputs(recipe, facts)}
     settings = settings_of(recipe, "model")
@@ -111,7 +113,7 @@ def _build_network(recipe: Recipe, facts: Facts, seed: int, draw: int, train: Pa
         settings = {key: _imported(key, value) for key, value in settings.items()}
         check_size(constructor, context, settings, facts.device)
     with forked():
-        torch.default_generator.manual_seed(key(seed, "init", draw))
+        torch.default_generator.manual_seed(key(seed, "init", sample))
         model = call("model", constructor, context, settings)
     if not isinstance(model, nn.Module):
         raise RecipeError(
@@ -126,7 +128,7 @@ def _build_network(recipe: Recipe, facts: Facts, seed: int, draw: int, train: Pa
     scheme = call("init", find("init", recipe.init["name"]), {}, settings_of(recipe, "init"))
     last = float(recipe.init["output_gain"])
     try:
-        initialize(model, scheme, generator=generator(seed, "weights", draw), last_layer_gain=last)
+        initialize(model, scheme, generator=generator(seed, "weights", sample), last_layer_gain=last)
     except UserError as cause:
         raise RecipeError([Problem("init", None, str(cause))]) from cause
     except Exception as cause:  # a scheme by import path may raise anything
@@ -136,7 +138,7 @@ def _build_network(recipe: Recipe, facts: Facts, seed: int, draw: int, train: Pa
     _start_at_average(recipe, model, facts)
     network = model if numbers is None else preceded(model, "numbers", numbers.layer)
     network = network if texts is None else preceded(network, "text", texts)
-    fit_initial_weights(scheme, network, train, generator(seed, "rows", draw))
+    fit_initial_weights(scheme, network, train, generator(seed, "rows", sample))
     build_constraints(recipe, network, seed)
     check_shape(recipe, network, facts)
     freeze_parts(recipe, network)

@@ -16,7 +16,7 @@ from descend.process.memory import size_text, total_memory
 from descend.recipe.catalogue import Constructor, find
 from descend.recipe.construct import call
 from descend.recipe.defaults import Facts
-from descend.recipe.memory import BYTES_PER_PARAMETER
+from descend.recipe.memory import BYTES_PER_PARAMETER, integers
 from descend.recipe.recipe import Recipe
 from descend.rng import forked, key
 
@@ -24,6 +24,10 @@ __all__ = ["MOST_ROWS", "BuiltNumbers", "build_number_embedding"]
 
 MOST_ROWS = 100_000
 """An embedding is fitted on at most this many training rows, which are evenly spaced."""
+
+
+LARGEST_DEFAULT = 64
+"""A bound on the default sizes of embeddings. The tensors of a number have at most 4 n² entries for the largest size n."""
 
 
 class BuiltNumbers(NamedTuple):
@@ -34,7 +38,7 @@ class BuiltNumbers(NamedTuple):
 
 
 def build_number_embedding(
-    recipe: Recipe, facts: Facts, width: int, seed: int, draw: int, train: Part | None
+    recipe: Recipe, facts: Facts, width: int, seed: int, sample: int, train: Part | None
 ) -> BuiltNumbers | None:
     """Return the layer that embeds the numbers of a row, with its initial weights; None where the recipe has none.
 
@@ -43,7 +47,7 @@ def build_number_embedding(
         facts: about the rows.
         width: the number of entries of a row, after the embedding of texts.
         seed: of the run.
-        draw: index of the random sample of initial weights.
+        sample: index of the random sample of initial weights.
         train: the training rows, on which an embedding with a method ``fit`` is fitted; None for one that is loaded.
 
     Raises:
@@ -61,7 +65,7 @@ def build_number_embedding(
     if name in NUMBER_EMBEDDINGS:
         _check_size(constructor, count, settings)
     with forked():
-        torch.default_generator.manual_seed(key(seed, "numbers", draw))
+        torch.default_generator.manual_seed(key(seed, "numbers", sample))
         embedding = call("model", constructor, {"numbers": count}, settings)
     if not isinstance(embedding, nn.Module):
         raise _problem(f"expected a torch.nn.Module, '{name}' returned a {type(embedding).__name__}")
@@ -75,10 +79,14 @@ def build_number_embedding(
 def _check_size(constructor: Constructor, count: int, settings: Mapping[str, Any]) -> None:
     """Refuse an embedding that does not fit into the memory of this machine, before it is built."""
     memory = total_memory()
+    # Sampling without storage imports PyTorch's compiler, which takes seconds, so it is skipped if a bound is small.
+    largest = max(LARGEST_DEFAULT, *integers(settings), 0)
+    if memory is None or BYTES_PER_PARAMETER * count * 4 * largest**2 < memory / 8:
+        return
     with torch.device("meta"), forked():
         module: nn.Module = call("model", constructor, {"numbers": count}, settings)
     size = sum(t.numel() for t in module.state_dict().values()) * BYTES_PER_PARAMETER
-    if memory is not None and size > memory:
+    if size > memory:
         text = f"embeddings of {count:,} numbers need {size_text(size)}, and this machine has {size_text(memory)}"
         raise _problem(text, "use fewer bins or frequencies, or a smaller dimension")
 

@@ -11,7 +11,7 @@ import torch
 
 from descend.arguments import kind_of
 from descend.constraints import CONDITIONS
-from descend.errors import Problem, RecipeError, UserError, did_you_mean, message_of
+from descend.errors import Problem, RecipeError, UserError, closest, did_you_mean, message_of
 from descend.interface import option
 from descend.losses.likelihoods import Normal
 from descend.optim import WRAPPERS
@@ -29,7 +29,7 @@ from descend.recipe.catalogue import (
 from descend.recipe.sections import SECTIONS, Section, any_parameters, choice_parameters, section_parameters
 from descend.recipe.specs import misplaced_spec, plain_values
 
-__all__ = ["refusal_of", "validated"]
+__all__ = ["refusal_of", "section_of", "validated"]
 
 
 def validated(
@@ -72,12 +72,28 @@ def validated(
 
 def _unknown_section(name: str, value: object, source: str) -> Problem:
     """A name that is no section, but may be the key of one."""
+    first, dot, key = name.partition(".")
+    close = closest(first, SECTIONS) if dot else None
+    if close is not None:
+        return Problem(name, None, "no such section", f"did you mean '{close}.{key}'?", source)
+    if dot and (section := section_of(first)) is not None:
+        return Problem(name, None, "no such section", f"did you mean '{section}.{first}'?", source)
     hint = did_you_mean(name, SECTIONS)
     if isinstance(value, Mapping) or hint.startswith("did"):
         return Problem(name, None, "no such section", hint, source)
-    owner = next((f"[{each}] {name}" for each in SECTIONS if _takes(SECTIONS[each], name)), None)
-    hint = f"did you mean {owner}?" if owner else f"sections are {', '.join(sorted(SECTIONS))}"
+    section = section_of(name)
+    hint = f"did you mean [{section}] {name}?" if section else f"sections are {', '.join(sorted(SECTIONS))}"
     return Problem(name, None, "expected a section, or a key within its section", hint, source)
+
+
+def section_of(key: str) -> str | None:
+    """Return the first section that has a key, or else one of whose methods has it, or None.
+
+    >>> section_of("patience"), section_of("lr"), section_of("learning_rate")
+    ('stop', 'optimizer', None)
+    """
+    own = (name for name, section in SECTIONS.items() if key in (section_parameters(section) or {}))
+    return next(own, next((name for name, section in SECTIONS.items() if _takes(section, key)), None))
 
 
 def _takes(section: Section, key: str) -> bool:
@@ -120,11 +136,16 @@ def _section(
                 report(key, fault)
         elif key not in known:
             hint = did_you_mean(key, [*known, *(["name"] if section.named else [])])
+            outer, dot, inner = key.partition(".")
+            if dot and outer in known and not hint.startswith(f"did you mean '{key.replace('.', '_')}'"):
+                hint = f"nest it, {outer!r}: {{{inner!r}: ...}}, or use '{section.name}.{key}' at the top"
             owner = _owner_of(key, section.name)
             report(
                 key,
                 "unknown key" + (f" of '{name}'" if isinstance(name, str) and name != "auto" else ""),
-                f"[{owner}] has a key of that name" if owner and not hint.startswith("did") else hint,
+                f"[{owner}] has a key of that name"
+                if owner and not hint.startswith(("did", "nest"))
+                else hint,
             )
         elif section.name == "constrain" and key in CONDITIONS and value not in (None, "none"):
             result[key] = _condition(key, value, allow_imports, report)

@@ -30,9 +30,11 @@ from descend.recipe import Recipe
 from descend.recipe.augment import build_augmentations
 from descend.recipe.calibration import build_calibration
 from descend.recipe.defaults import facts_of
+from descend.recipe.distillation import check_distillation
 from descend.recipe.loss_requirements import loss_requirements
 from descend.recipe.members import resolve_members
 from descend.recipe.resolve import Resolved, resolve
+from descend.recipe.time_budget import check_time_budget
 from descend.runs.folder import ENVIRONMENT, RECIPE, SCHEMA, is_started, why_unfinished
 from descend.runs.monitored import check_monitored
 from descend.runs.recorded_data import difference, explained, given_parts, references_of
@@ -69,6 +71,11 @@ def as_recipe(recipe: Recipe | Mapping[str, Any] | str | Path | None, allow_impo
     if isinstance(recipe, Recipe):
         return recipe
     if isinstance(recipe, (str, Path)):
+        if not Path(recipe).suffix and not Path(recipe).exists():
+            raise UserError(
+                f"no such recipe file: {recipe}; a recipe is a TOML file, a mapping or a Recipe; a column to predict is "
+                f"target={str(recipe)!r}"
+            )
         return Recipe.load(recipe, allow_imports=allow_imports)
     if not isinstance(recipe, Mapping):
         raise UserError(
@@ -92,6 +99,7 @@ class Planner:
         data: as of :func:`descend.train`.
         device: shorthand for the recipes' ``engine.device``.
         allow_imports: whether recipe files may contain import paths.
+        ensembles: whether a recipe that leaves ``model.preset`` to "auto" may train several networks. Default False.
         **data_options: fields of :class:`descend.TrainingData`.
 
     >>> planner = Planner("iris")
@@ -106,6 +114,7 @@ class Planner:
         *,
         device: str | None = None,
         allow_imports: bool = False,
+        ensembles: bool = False,
         **data_options: Unpack[DataOptions],
     ) -> None:
         self._data = TrainingData.of(data, **data_options)
@@ -114,7 +123,7 @@ class Planner:
         )
         if targets := self._data.targets:
             self._overrides["data.target"] = targets[0] if len(targets) == 1 else list(targets)
-        self._allow_imports = allow_imports
+        self._allow_imports, self._ensembles = allow_imports, ensembles
         self._sources: dict[str, Source] = {}
         self._prepared: dict[tuple[str, int], Prepared] = {}
         self._taken: list[tuple[Parts, Source]] = []
@@ -136,6 +145,8 @@ class Planner:
         requested = as_recipe(recipe, self._allow_imports)
         if self._overrides:
             requested = requested.replace(self._overrides)
+        if not self._ensembles and requested.model.get("preset", "auto") == "auto":
+            requested = requested.replace({"model.preset": "quick"})
         settings = DataSettings(
             **{k: v for k, v in requested.data.items() if v is not None and k not in BATCH_KEYS}
         )
@@ -169,6 +180,10 @@ class Planner:
         chosen = choose_device(requested.get("engine.device", "auto"))
         facts = facts_of(prepared.schema, str(chosen))
         resolved = resolve_members(resolve(requested, facts), requested, facts)
+        check_time_budget(
+            requested, facts, in_memory=not (prepared.train.stored or prepared.train.inputs is None)
+        )
+        check_distillation(resolved.recipe, facts)
         check_monitored(resolved.recipe, prepared)
         build_calibration(resolved.recipe, facts_of(prepared.schema))
         layout = layout_of(prepared.schema, prepared.preprocess)
@@ -322,16 +337,18 @@ def plan_run(
     seed: int = 0,
     device: str | None = None,
     allow_imports: bool = False,
+    ensembles: bool = True,
     **data_options: Unpack[DataOptions],
 ) -> Plan:
     """Return the plan of a new run, or, with ``resume``, of the run in a folder; the folder is checked first.
 
-    ``folder`` is the run folder, or None; all other arguments are those of :func:`descend.train`.
+    ``folder`` is the run folder, or None, and ``ensembles`` is as for :class:`Planner`, with the default True; all other
+    arguments are those of :func:`descend.train`.
 
     Raises:
         RunError: the folder is in use, or does not contain a run that these data and this recipe continue.
     """
-    planner = Planner(data, device=device, allow_imports=allow_imports, **data_options)
+    planner = Planner(data, device=device, allow_imports=allow_imports, ensembles=ensembles, **data_options)
     if resume:
         if folder is None:
             raise UserError("resume=True requires out=<run folder>")
