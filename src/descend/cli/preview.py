@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["chosen", "plain_table", "preview"]
 
 MANY = 16
-"""The number of data columns that are listed individually; more are summarised by kind."""
+"""The number of data columns that are listed individually; more are summarized by kind."""
 
 DETAILS = frozenset(
     {
@@ -29,6 +29,7 @@ DETAILS = frozenset(
         "monitor",
         "min_improvement",
         "ensemble_selection",
+        "searched_keys",
         "preset",
         "number_embedding",
         "members",
@@ -80,6 +81,11 @@ def _test_rows(planned: Plan) -> str:
 def _networks(planned: Plan) -> str:
     """Which preset was chosen, why, and how to choose the other one; empty where it was specified or has no alternative."""
     why, model = planned.resolved.reasons.get("model.preset"), planned.recipe.model
+    if model["preset"] == "best":
+        return (
+            f"Model: a search for networks and their ensemble of up to {model['ensemble']}, for {model['minutes']:g} minutes "
+            "(preset best). Ctrl-C ends it with the best so far"
+        )
     if (
         why is None
         or not planned.prepared.schema.rows.get("validation")
@@ -137,7 +143,7 @@ def plain_table(*headings: str, right: Sequence[str] = ()) -> Table:
 
 
 def chosen(planned: Plan) -> str:
-    """Summarise the values that were chosen automatically."""
+    """Summarize the values that were chosen automatically."""
     parts: list[str] = []
     for section, values in planned.recipe.items():
         automatic = {key for key in values if f"{section}.{key}" in planned.resolved.reasons}

@@ -17,13 +17,13 @@ __all__ = ["Regressor"]
 class Regressor(RegressorMixin, Network):  # type: ignore[misc]  # scikit-learn has no types
     """A neural network for regression on one or several targets, as a scikit-learn estimator.
 
-    Parameters, attributes and behaviour are those of :class:`descend.Classifier`, without classes. Targets are
+    Parameters, attributes and behavior are those of :class:`descend.Classifier`, without classes. Targets are
     standardized for training, and predictions are in their units.
 
     Args:
         hidden, activation, norm, dropout, optimizer, lr, schedule, weight_decay, batch_size, max_epochs, patience,
-            validation_fraction, scale, preset, device: keys of the recipe, see :class:`descend.Classifier`. All default to
-            None.
+            validation_fraction, scale, preset, minutes, device: keys of the recipe, see :class:`descend.Classifier`. All
+            default to None.
         recipe: a :class:`descend.Recipe`, a mapping of its sections, or a TOML file.
         random_state: the seed; equal seeds give bit-identical fits. None samples one from NumPy's global generator.
         verbose: whether to show a progress bar.

@@ -12,7 +12,7 @@ from descend.regularization.settings import RegularizeSettings
 from descend.training.clipping import GradientSettings
 from descend.training.stopping import StopSettings
 
-__all__ = ["GOOD_FOR_TABLES", "default_preset", "members_of_preset"]
+__all__ = ["GOOD_FOR_TABLES", "default_preset", "members_of_preset", "specifies"]
 
 _LIGHT: Mapping[str, Any] = {
     "model.dropout": 0.1,
@@ -49,7 +49,7 @@ _SETTINGS: Mapping[str, Any] = {
     "stop": StopSettings,
 }
 
-OPEN = ("model.preset", "model.calibration", "stop.metrics")
+OPEN = ("model.preset", "model.calibration", "model.distill", "stop.metrics")
 """Keys of these sections that do not change how a network is trained."""
 
 
@@ -76,12 +76,12 @@ def default_preset(
     for section in ("model", *TRAINING):
         for key, value in specified.get(section, {}).items():
             path = f"{section}.{key}"
-            if path not in OPEN and _specifies(specified, path) and not _is_default(section, key, value):
+            if path not in OPEN and specifies(specified, path) and not _is_default(section, key, value):
                 return (
                     "quick",
                     f"the recipe specifies {path}, and the one network that it describes is trained",
                 )
-    if _specifies(specified, "data.augment") and specified["data"]["augment"]:
+    if specifies(specified, "data.augment") and specified["data"]["augment"]:
         return "quick", "the recipe specifies data.augment, and the one network that it describes is trained"
     if not validated:
         return "quick", "there are no validation rows on which the networks of an ensemble are selected"
@@ -107,14 +107,15 @@ def members_of_preset(
         {
             path: _NARROW[value] if path == "model.number_embedding" and numbers > MANY_NUMBERS else value
             for path, value in member.items()
-            if not _specifies(specified, path) and (numbers or path != "model.number_embedding")
+            if not specifies(specified, path) and (numbers or path != "model.number_embedding")
         }
         for member in GOOD_FOR_TABLES
     ]
     return tuple(each for at, each in enumerate(open_keys) if each not in open_keys[:at])
 
 
-def _specifies(specified: Mapping[str, Mapping[str, Any]], path: str) -> bool:
+def specifies(specified: Mapping[str, Mapping[str, Any]], path: str) -> bool:
+    """Return whether a recipe specifies a key, by its path, and not only as "auto"."""
     section, _, key = path.partition(".")
     value = specified.get(section, {}).get(key, "auto")
     return not (isinstance(value, str) and value == "auto")

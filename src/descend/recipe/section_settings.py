@@ -20,9 +20,18 @@ class ModelSettings:
     Args:
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the task.
         preset: "quick" trains one network; "good" an ensemble of different ones on tables and vectors
-            (:mod:`descend.recipe.presets`). It sets ``members`` and ``ensemble``, and no key that the recipe specifies.
+            (:mod:`descend.recipe.presets`); "best" searches for networks and their ensemble on tables until a time is spent
+            (``minutes``, :mod:`descend.many.budget`). It sets ``members`` and ``ensemble``, and no key that the recipe specifies.
             "auto" is "good" for a single training on tables and vectors in memory with validation rows, where the recipe
             specifies nothing about the network and its training, else "quick".
+        minutes: the time that the preset "best" trains, in minutes of wall time; 10 if left out. Of a resumed run it may be
+            changed.
+        max_rounds: the largest number of rounds of the preset "best"; a run that reaches it before its time is spent depends on
+            nothing but data, recipe and seed. Left out, the time decides. Of a resumed run it may be changed.
+        searched_keys: the keys of the recipe that the preset "best" varies (:data:`descend.recipe.search_space.SEARCHED_KEYS`);
+            by default those that the recipe does not specify.
+        distill: whether one network, as the recipe describes it without ``members`` and ``ensemble``, is trained on the
+            predictions of the ensemble, and is the result (:mod:`descend.many.distillation`).
         calibration: how the probabilities of classes are calibrated on the validation rows after training, "temperature",
             "platt", "isotonic" or "none" (:mod:`descend.nn.calibration`); "auto" is "temperature" where there are
             validation rows.
@@ -50,7 +59,11 @@ class ModelSettings:
     """
 
     output: str = "auto"
-    preset: Literal["auto", "quick", "good"] = "auto"
+    preset: Literal["auto", "quick", "good", "best"] = "auto"
+    minutes: Positive | None = None
+    max_rounds: Count | None = None
+    searched_keys: tuple[str, ...] = ()
+    distill: bool = False
     calibration: str = "auto"
     ensemble: Count | Literal["auto"] = "auto"
     members: tuple[Mapping[str, Any], ...] | Literal["auto"] = "auto"

@@ -37,8 +37,16 @@ REPLAYED = (
 )
 """Keys whose effect on the past is computed from the history."""
 
-FREE = ("checkpoint.every_epochs", "checkpoint.every_seconds", "engine.workers", "engine.device")
-"""Keys that may always be changed; another device rounds differently, which is reported."""
+FREE = (
+    "checkpoint.every_epochs",
+    "checkpoint.every_seconds",
+    "engine.workers",
+    "engine.device",
+    "model.minutes",
+    "model.max_rounds",
+)
+"""Keys that may always be changed; another device rounds differently, which is reported. A larger budget of the preset
+best continues the search with further rounds."""
 
 CHANGEABLE = (*REPLAYED, *FREE)
 """All keys that a resumed run may change."""
