@@ -8,7 +8,7 @@ measured: choices among settings are made on the development half, and reported 
 split a quarter of the rows is held out for testing, stratified for classification. All contenders get the same rows;
 descend and the trees that stop early take their validation rows from the training rows.
 
-The score is the accuracy or R². The normalised score of a contender on a table is its distance from the worst contender
+The score is the accuracy or R². The normalized score of a contender on a table is its distance from the worst contender
 as a share of the distance of the best, and means over tables are of this.
 """
 
@@ -155,7 +155,7 @@ def cpu_seconds() -> float:
 
 
 def report(options: Any, results: dict[str, Any], chosen: Sequence[str], load_before: float) -> None:
-    """Print and write the mean scores, and their normalised means over the tables."""
+    """Print and write the mean scores, and their normalized means over the tables."""
     rows = []
     for name, own in results.items():
         rows.append([name, *(f"{statistics.fmean(own[each]['score']):.4f}" for each in chosen)])
@@ -171,7 +171,7 @@ def report(options: Any, results: dict[str, Any], chosen: Sequence[str], load_be
             ordered = sorted(chosen, key=lambda each: statistics.fmean(losses[each]))
             for place, each in enumerate(ordered, start=1):
                 ranks[each].append(place)
-    rows.append(["normalised mean", *(f"{statistics.fmean(means[each]):.3f}" for each in chosen)])
+    rows.append(["normalized mean", *(f"{statistics.fmean(means[each]):.3f}" for each in chosen)])
     if any(ranks.values()):
         rows.append(["mean rank of log-loss", *(f"{statistics.fmean(ranks[each]):.2f}" for each in chosen)])
     cpu = {each: [own[each]["seconds"] for own in results.values()] for each in chosen}

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from descend.data.arrays import as_images
+from descend.data.image_arrays import as_images
 from descend.data.pixel_depth import LevelRange, eight_bits, is_deep, white_level
 from descend.errors import DataError
 
@@ -42,7 +42,7 @@ def test_black_images_do_not_matter():
 @pytest.mark.parametrize(
     ("levels", "message"),
     [
-        ([[-1, 3]], r"0\.tif: grey levels from -1 to 3; levels below 0"),
+        ([[-1, 3]], r"0\.tif: gray levels from -1 to 3; levels below 0"),
         ([[0.0, np.nan]], "NaN or infinite"),
         ([[0.0, np.inf]], "NaN or infinite"),
         ([[0.25, 7.5]], r"do not tell which level is white; specify it .*data\.image_white"),

@@ -285,7 +285,7 @@ class TestRefusals:
 
     def test_of_the_passes_of_an_estimator(self):
         with pytest.raises(RecipeError, match="partial_fit trains one network"):
-            descend.Classifier(preset="best").partial_fit([[0.0], [1.0]], [0, 1], classes=[0, 1])
+            descend.Classifier(preset="best", minutes=3).partial_fit([[0.0], [1.0]], [0, 1], classes=[0, 1])
 
 
 class TestEstimator:

@@ -161,7 +161,12 @@ def train(
         answer(answer_of(run, report))
 
 
+PRESETS = ("quick", "good", "best")
+
+
 def _with_preset(assignments: list[str], preset: str | None, minutes: float | None) -> list[str]:
+    if preset is not None and preset not in PRESETS:
+        raise UserError(f"--preset {preset}: expected {', '.join(PRESETS[:-1])} or {PRESETS[-1]}")
     options = {"preset": preset, "minutes": minutes}
     return [f"model.{key}={value}" for key, value in options.items() if value is not None] + assignments
 

@@ -21,7 +21,7 @@ from descend.many.planned_member import PlannedMember
 from descend.many.validation_outputs import ValidationOutputs
 from descend.many.watchers import Watcher, Watchers
 from descend.nn.ensemble import Ensemble
-from descend.nn.greedy import greedy
+from descend.nn.greedy import greedy, shrunk
 from descend.recipe import Recipe
 from descend.recipe.build import build_model, link_of
 from descend.recipe.defaults import facts_of
@@ -194,8 +194,11 @@ def _chosen(
         rows.loss,
         size=int(planned.recipe.model["ensemble"]),
     )
-    total = sum(counts.values())
-    return [finished[each] for each in counts], [count / total for count in counts.values()]
+    if not counts:
+        return [], None
+    sharing = range(len(finished)) if len(finished) <= planned.recipe.model["ensemble"] else list(counts)
+    shares = shrunk(counts, sharing, float(planned.recipe.model.get("ensemble_shrinkage", 0.0)))
+    return [finished[each] for each in shares], list(shares.values())
 
 
 def _best(members: list[PlannedMember], recipe: Recipe) -> list[PlannedMember]:

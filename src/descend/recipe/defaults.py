@@ -158,13 +158,27 @@ def _model(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[s
         validated=facts.validation_rows > 0,
     )
     preset = specified.get("preset", proposed["preset"][0])
-    if preset in ("good", "best") and len(facts.input_shape) == 1 and facts.validation_rows:
-        members = members_of_preset(all_specified, numbers=bool(facts.numbers))
+    fits = len(facts.input_shape) == 1 and facts.validation_rows > 0
+    proposed |= {
+        "number_embedding": ("none", "each number is one input"),
+        "members": ((), "one network"),
+        "ensemble": (len(specified.get("members", ())) or 1, "as many as there are members, or one network"),
+        "ensemble_shrinkage": (0.0, "the weights as selected"),
+    }
+    if preset in ("good", "best") and fits and "members" not in specified:
+        members = members_of_preset(all_specified, numbers=len(facts.numbers))
         why = f"the preset {preset}: networks that differ, selected on the validation rows"
-        proposed |= {"members": (members, why), "ensemble": (len(members), why)}
+        proposed |= {
+            "members": (members, why),
+            "ensemble": (len(members), why),
+            "ensemble_shrinkage": (
+                0.5,
+                "weights selected on few validation rows are noisy; equal weights are not",
+            ),
+        }
     if preset == "best":
         proposed |= budget_proposals(all_specified, numbers=bool(facts.numbers))
-    differ = bool(specified.get("members") or "members" in proposed)
+    differ = bool(specified.get("members", proposed["members"][0]))
     proposed["ensemble_selection"] = (
         ("greedy", "members differ, and a mean of them may be better than the best")
         if differ

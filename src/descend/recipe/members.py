@@ -26,13 +26,14 @@ VARIED = ("model", "loss", "init", "optimizer", "schedule", "gradient", "regular
 
 SHARED = frozenset(
     {"model.output", "model.preset", "model.calibration", "model.ensemble", "model.members", "model.ensemble_selection",
-     "model.pretrained", "model.minutes", "model.max_rounds", "model.searched_keys", "model.distill", "loss.name",
-     "init.restarts", "init.sample_index"}
+     "model.ensemble_shrinkage", "model.pretrained", "model.minutes", "model.max_rounds", "model.searched_keys",
+     "model.distill", "loss.name", "init.restarts", "init.sample_index"}
 )  # fmt: skip
 """Keys of these sections that belong to the ensemble: the meaning of its outputs, and how it is made."""
 
 _ONE = {
     "init.restarts": 1, "model.ensemble": 1, "model.members": (), "model.ensemble_selection": "best",
+    "model.ensemble_shrinkage": 0.0,
     "model.preset": "quick", "model.calibration": "none", "model.distill": False,
 }  # fmt: skip
 

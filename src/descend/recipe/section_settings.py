@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from descend.nn.choice import Choice
-from descend.param_types import Count, Natural, NonNegative, Positive
+from descend.param_types import Count, Natural, NonNegative, Positive, Probability
 from descend.regularization.settings import SettingSchedule
 
 __all__ = ["InitSettings", "ModelSettings", "OptimizerSettings"]
@@ -43,6 +43,8 @@ class ModelSettings:
         ensemble_selection: how they are chosen on the validation rows: "best", the networks with the best monitored values;
             "greedy", one after another, each the one that lowers the loss of the mean prediction most, with repetition
             (:func:`descend.nn.greedy.greedy`); "auto" is "greedy" for ``members``, else "best".
+        ensemble_shrinkage: how far the weights of greedy selection are moved toward equal weights of all networks: 0 leaves
+            them, 1 is the plain mean (:func:`descend.nn.greedy.shrunk`). The weights of few validation rows are noisy.
         pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are matched by name; the
             inputs are scaled by the new data's statistics.
         pretrained_head: what happens to the last layer: "auto" initializes it again where its shape differs, as with
@@ -53,7 +55,7 @@ class ModelSettings:
         dropout_schedule: a schedule of the rates of all dropout layers over the training, of ``stop.max_epochs`` epochs:
             "constant", "flat_cosine", "cosine" or "coslog4", each as the schedule of that name.
         number_embedding: how each number of a row enters the network: "none", "linear", "piecewise_linear" or "periodic", or a
-            table with ``name`` and settings (:mod:`descend.nn.number_embedding`).
+            table with ``name`` and settings (:mod:`descend.nn.number_embedding`); "auto" is "none".
     """
 
     output: str = "auto"
@@ -63,15 +65,16 @@ class ModelSettings:
     searched_keys: tuple[str, ...] = ()
     distill: bool = False
     calibration: str = "auto"
-    ensemble: Count = 1
-    members: tuple[Mapping[str, Any], ...] = ()
+    ensemble: Count | Literal["auto"] = "auto"
+    members: tuple[Mapping[str, Any], ...] | Literal["auto"] = "auto"
     ensemble_selection: Literal["auto", "best", "greedy"] = "auto"
+    ensemble_shrinkage: Probability | Literal["auto"] = "auto"
     pretrained: str | None = None
     pretrained_head: Literal["auto", "keep", "replace"] = "auto"
     freeze: str | tuple[str, ...] = ()
     text_dimension: Count = 32
     dropout_schedule: SettingSchedule = "constant"
-    number_embedding: Choice = "none"
+    number_embedding: Choice = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,7 +78,7 @@ ROUNDS = "rounds"
 """The folder of the rounds of networks of a run with the preset best."""
 
 SEARCH, BEST, COMPARISON = "search.json", "best", ("comparison_settings.json", "asked.json")
-"""The files by which the folders of a search and of a comparison are recognised, and the best run of a search."""
+"""The files by which the folders of a search and of a comparison are recognized, and the best run of a search."""
 
 SEALED = (RECIPE, SCHEMA, WEIGHTS)
 """The files that define a run; the manifest contains their digests."""
