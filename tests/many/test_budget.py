@@ -259,6 +259,7 @@ class TestRefusals:
             ({"preset": "good", "max_rounds": 3}, r"\[model\] max_rounds: it belongs to the preset best"),
             ({"preset": "best", "minutes": 0}, "expected a number above 0"),
             ({"preset": "best", "minutes": -1}, "expected a number above 0"),
+            ({"preset": "best", "members": "auto", "name": "resnet"}, "the preset best chooses the networks"),
             ({"preset": "best", "name": "resnet"}, "the preset best chooses the networks"),
             (
                 {"preset": "best", "searched_keys": ["stop.patience"]},
