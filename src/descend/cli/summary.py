@@ -166,7 +166,7 @@ def answer_of(run: Run, report: Path | None) -> dict[str, Any]:
         "task": found["task"],
         "metrics": {part: found[part] for part in PARTS if part in found},
         **{key: found[key] for key in ("epochs", "steps", "seconds", "best_epoch", "stopped")},
-        **({"constraints": found["constraints"]} if "constraints" in found else {}),
+        **{key: found[key] for key in ("constraints", "search", "distilled") if key in found},
         "seed": run.environment.get("seed"),
         "data": {**run.environment.get("data", {}), "fingerprint": run.schema.fingerprint},
         "recipe": {section: dict(values) for section, values in run.recipe.items()},
