@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from descend.data.category_inputs import CategoryInput, category_inputs
 from descend.data.ngrams import NGrams
 from descend.data.number_inputs import NumberInput, number_inputs
 from descend.data.schema import Schema
@@ -56,6 +57,7 @@ class Facts:
         device: where training runs.
         texts: how the texts at the end of an encoded row are hashed.
         numbers: which entries of an encoded row are numbers.
+        categories: which entries are one-hot blocks of categories without an order.
     """
 
     kind: str
@@ -68,6 +70,7 @@ class Facts:
     target_average: tuple[float, ...] = ()
     texts: tuple[NGrams, ...] = ()
     numbers: tuple[NumberInput, ...] = ()
+    categories: tuple[CategoryInput, ...] = ()
 
     @property
     def classification(self) -> bool:
@@ -89,6 +92,7 @@ def facts_of(schema: Schema, device: str = "cpu") -> Facts:
         target_average=schema.target_average,
         texts=schema.texts,
         numbers=number_inputs(schema),
+        categories=category_inputs(schema),
     )
 
 
