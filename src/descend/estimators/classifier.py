@@ -38,12 +38,13 @@ class Classifier(ClassifierMixin, Network):  # type: ignore[misc]  # scikit-lear
     ``validation_fraction``   ``data.validation``               0.15, 0 for no validation part
     ``scale``                 ``data.scale``                    "standard", "minmax", "zca", "none"
     ``preset``                ``model.preset``                  "quick", or "good": an ensemble for tables
+    ``refit``                 ``stop.refit``                    train again on all rows
     ``device``                ``engine.device``                 "cpu", "cuda"
     ========================  ================================  ==============================================
 
     Args:
         hidden, activation, norm, dropout, optimizer, lr, schedule, weight_decay, batch_size, max_epochs, patience,
-            validation_fraction, scale, preset, device: see above. All default to None.
+            validation_fraction, scale, preset, refit, device: see above. All default to None.
         recipe: a :class:`descend.Recipe`, a mapping of its sections, or a TOML file.
         random_state: the seed; equal seeds give bit-identical fits. None samples one from NumPy's global generator.
         verbose: whether to show a progress bar.
@@ -62,7 +63,8 @@ class Classifier(ClassifierMixin, Network):  # type: ignore[misc]  # scikit-lear
         n_features_in_, feature_names_in_: of the training data.
 
     Validation and stopping: with 40 distinct inputs or more, a fraction of them is held out to choose the best epoch.
-    With fewer, or with ``validation_fraction=0``, all rows are trained on for ``max_epochs`` epochs.
+    With fewer, or with ``validation_fraction=0``, all rows are trained on for ``max_epochs`` epochs. With ``refit=True`` the
+    network is then trained again on all rows, for the number of epochs that was best (:mod:`descend.many.refit`).
 
     Weights: rows are treated as a weighted set, see :mod:`descend.estimators.weighted_set`, so that a weight of k and k
     copies give bit-identical results, and batches sample rows by weight, see

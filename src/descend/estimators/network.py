@@ -59,6 +59,7 @@ class Network(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]  # scikit
         validation_fraction: float | None = None,
         scale: str | None = None,
         preset: str | None = None,
+        refit: bool | None = None,
         recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
         device: str | None = None,
         random_state: int | np.random.RandomState | None = None,
@@ -78,6 +79,7 @@ class Network(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]  # scikit
         self.validation_fraction = validation_fraction
         self.scale = scale
         self.preset = preset
+        self.refit = refit
         self.recipe = recipe
         self.device = device
         self.random_state = random_state
@@ -207,6 +209,8 @@ def _check_single(sections: Sections) -> None:
         for section, key in (("model", "ensemble"), ("model", "members"), ("init", "restarts"))
         if sections.get(section, {}).get(key, 1) not in (1, "auto", (), [])
     ]
+    if sections.get("stop", {}).get("refit"):
+        problems.append(Problem("stop", "refit", "partial_fit has no rows but those of a pass", "use fit"))
     if problems:
         raise RecipeError(problems)
 

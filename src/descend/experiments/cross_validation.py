@@ -165,7 +165,7 @@ def cross_validate(
     if training_data.validation is not None or training_data.test is not None:
         raise UserError("cross-validation splits one data set; remove validation and test data")
     recipe = as_recipe(recipe, allow_imports)
-    plan = Planner(training_data, device=device, allow_imports=allow_imports).plan(recipe, seed)
+    plan = Planner(training_data, device=device, allow_imports=allow_imports, refits=False).plan(recipe, seed)
     source, schema = plan.source, plan.prepared.schema
     rows = np.arange(len(source)) if source.split is None else np.flatnonzero(source.split != "test")
     subset = source.take(rows)

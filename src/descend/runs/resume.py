@@ -37,7 +37,13 @@ REPLAYED = (
 )
 """Keys whose effect on the past is computed from the history."""
 
-FREE = ("checkpoint.every_epochs", "checkpoint.every_seconds", "engine.workers", "engine.device")
+FREE = (
+    "checkpoint.every_epochs",
+    "checkpoint.every_seconds",
+    "engine.workers",
+    "engine.device",
+    "stop.refit",
+)
 """Keys that may always be changed; another device rounds differently, which is reported."""
 
 CHANGEABLE = (*REPLAYED, *FREE)

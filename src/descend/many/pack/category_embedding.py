@@ -42,7 +42,7 @@ class PackedCategoryEmbedding(nn.Module):
         (plain,) = self._plain
         learned = cast(LearnedCategories, plain.embedding)
         onehot, others = plain.divided(x)
-        blocks = list(torch.split(onehot, learned.levels, dim=-1))
+        blocks = list(torch.split(onehot, list(learned.levels), dim=-1))
         for at in learned.embedded:
             table = cast(Tensor, getattr(self, f"table{at}"))
             blocks[at] = torch.bmm(blocks[at].to(table.dtype), table)

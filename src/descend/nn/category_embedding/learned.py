@@ -24,7 +24,7 @@ def dimension_of(levels: int) -> int:
     >>> [dimension_of(levels) for levels in (2, 10, 100, 10_000)]
     [2, 6, 21, 50]
     """
-    return min(LARGEST, round(1.6 * levels**0.56))
+    return min(LARGEST, round(1.6 * math.pow(levels, 0.56)))
 
 
 @method(
@@ -79,7 +79,7 @@ class LearnedCategories(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the vectors and the unchanged blocks (..., Σ e) of the one-hot blocks (..., Σ L)."""
-        blocks = list(torch.split(x, self.levels, dim=-1))
+        blocks = list(torch.split(x, list(self.levels), dim=-1))
         for at in self.embedded:
             blocks[at] = blocks[at] @ cast(Tensor, getattr(self, f"table{at}"))
         return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=-1)
