@@ -109,6 +109,7 @@ def train(
         seed=seed,
         device=device,
         allow_imports=allow_imports,
+        ensembles=model is None,
         **data_options,
     )
     arguments: dict[str, Any] = {"resume": resume, "model": model}

@@ -154,7 +154,7 @@ class Problem:
         return replace(self, source=f"{source}: {self.source}" if self.source else source)
 
     def __str__(self) -> str:
-        where = (f"[{self.section}]" if self.section else "") + (f" {self.key}" if self.key else "")
+        where = " ".join(part for part in (f"[{self.section}]" if self.section else "", self.key) if part)
         where = ": ".join(part for part in (self.source, where) if part)
         return f"{where}: {self.message}" + (f"; {self.hint}" if self.hint else "")
 

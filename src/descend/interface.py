@@ -1,7 +1,8 @@
 """Settings in the words of the interface in use: options for a shell, keyword arguments in Python.
 
 A message that advises to change a setting is read by someone who types a command, or by someone who writes Python. The
-program declares itself by :func:`command_line`; everything else is Python.
+program declares itself by :func:`command_line`, and an estimator, whose parameters have names of their own, by
+:func:`parameters`; everything else is Python with recipes.
 """
 
 from __future__ import annotations
@@ -9,11 +10,29 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any
 
-__all__ = ["command_line", "in_command_line", "option", "resume_advice", "setting"]
+__all__ = [
+    "command_line",
+    "in_command_line",
+    "key_name",
+    "option",
+    "parameters",
+    "resume_advice",
+    "setting",
+]
+
+_ESTIMATORS: Mapping[Any, str] = {
+    "classification": "descend.Classifier",
+    "regression": "descend.Regressor",
+    "multi_regression": "descend.Regressor",
+}
+"""The estimator for each value of ``data.task``."""
 
 _active = False
+_parameters: ContextVar[Mapping[str, str] | None] = ContextVar("parameters", default=None)
 
 
 def in_command_line() -> bool:
@@ -37,6 +56,30 @@ def command_line() -> Iterator[None]:
         yield
     finally:
         _active = before
+
+
+@contextmanager
+def parameters(names: Mapping[str, str]) -> Iterator[None]:
+    """Context of this thread in which messages name the parameters of an estimator.
+
+    Args:
+        names: the parameter that sets a key, by the key; the others are keys of the parameter ``recipe``.
+
+    >>> with parameters({"optimizer.lr": "lr"}):
+    ...     setting("optimizer.lr", 0.1), setting("gradient.clip_norm", 1.0), key_name("optimizer.lr")
+    ('lr=0.1', "recipe={'gradient.clip_norm': 1.0}", 'lr')
+    """
+    token = _parameters.set(MappingProxyType(dict(names)))
+    try:
+        yield
+    finally:
+        _parameters.reset(token)
+
+
+def key_name(key: str) -> str:
+    """Return the name of a key of the recipe in the interface in use: that of an estimator's parameter, or the key."""
+    own = None if _active else _parameters.get()
+    return key if own is None else own.get(key, key)
 
 
 def option(shell: str, python: str) -> str:
@@ -66,6 +109,9 @@ def setting(key: str | Sequence[str], value: Any) -> str:
         key: ``"section.key"``, or the names along the path, of which the last may contain any character.
         value: the value, as Python has it.
 
+    Returns:
+        An option of the command line, a parameter of the estimator in use, or an entry of the recipe.
+
     >>> setting(("data", "columns", "sepal length"), "ignore"), setting("data.missing", ["", "-"])
     ("{'data.columns.sepal length': 'ignore'}", "{'data.missing': ['', '-']}")
     >>> with command_line():
@@ -74,7 +120,12 @@ def setting(key: str | Sequence[str], value: Any) -> str:
     """
     path = key.split(".") if isinstance(key, str) else list(key)
     if not _active:
-        return repr({".".join(path): value})
+        own, joined = _parameters.get(), ".".join(path)
+        if own is not None and joined == "data.task":
+            return _ESTIMATORS.get(value, "another estimator")
+        if own is not None and joined in own:
+            return f"{own[joined]}={value!r}"
+        return repr({joined: value}) if own is None else f"recipe={ {joined: value}!r}"
     text = ".".join(_toml_key(name) for name in path) + "=" + _toml_value(value)
     if re.fullmatch(r"[A-Za-z0-9_.,=+-]+", text):
         return f"--set {text}"

@@ -244,7 +244,7 @@ def test_tiny_data():
     assert (len(prepared.train), len(prepared.validation), len(prepared.test)) == (2, 1, 0)
     assert prepared.test.inputs.shape == (0, 1)
     assert prepared.test.targets.shape == (0, 1)
-    with pytest.raises(DataError, match="no column varies within the 1 training rows"):
+    with pytest.raises(DataError, match="no column varies within the only training row"):
         prepare(read(([[1.0], [2.0]], [0.5, 1.5])), DataSettings(test=0))
 
 

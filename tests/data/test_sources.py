@@ -122,7 +122,7 @@ def test_data_that_cannot_be_read_are_refused_with_a_remedy(data, message):
 def test_the_nearest_name_is_suggested_for_a_wrong_column():
     with pytest.raises(DataError, match=r"data: target: no column 'Y'; did you mean 'y'\?"):
         read(FRAME, target="Y")
-    with pytest.raises(DataError, match=r"data\.weights: no column 'weight'"):
+    with pytest.raises(DataError, match="data: sample_weight: no column 'weight'"):
         read(FRAME, target="y", weights="weight")
 
 

@@ -165,3 +165,36 @@ def test_decimals_without_decimals_are_integers() -> None:
     assert infer_task(check_targets(targets, ("y",)))[0] == infer_task(np.array(values))[0] == "multiclass"
     prices = np.array([decimal.Decimal("1.00"), decimal.Decimal("2.00")] * 4, dtype=object)
     assert check_targets(prices, ("y",)).dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("values", "task"),
+    [
+        (["0", "1", "2"], "multiclass"),
+        (["0.00", "1.00", "2.00"], "regression"),
+        (["0.5", "1.5", "2.5"], "regression"),
+    ],
+)
+def test_decimal_targets_have_one_task_in_every_form(values, task, tmp_path):
+    import pandas as pd
+    import polars as pl
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    from descend.data.preparation import prepare
+    from descend.data.sources import read
+
+    y = [decimal.Decimal(value) for value in values * 12]
+    x = [float(at) ** 0.5 for at in range(36)]
+    table = pa.table({"x": x, "y": y})
+    parquet.write_table(table, tmp_path / "table.parquet")
+    forms = [
+        {"x": x, "y": y}, [{"x": one, "y": other} for one, other in zip(x, y, strict=True)],
+        pd.DataFrame({"x": x, "y": y}), pl.DataFrame({"x": x, "y": y}), table, tmp_path / "table.parquet",
+    ]  # fmt: skip
+    for form in forms:
+        assert prepare(read(form, target="y")).schema.task == task
+    assert prepare(read((np.array(x)[:, None], y))).schema.task == task
+    features = prepare(read({"x": y, "y": x}, target="y"))
+    assert features.train.inputs.dtype.is_floating_point
+    assert [column.kind for column in features.schema.columns] == ["numeric"]

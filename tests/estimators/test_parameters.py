@@ -7,11 +7,11 @@ import pytest
 
 import descend
 from descend.errors import RecipeError
-from descend.estimators.parameters import RECIPE_KEYS, as_recipe, sections_of
+from descend.estimators.parameters import RECIPE_KEYS, sections_of
 
 
 def recipe_of(task="classification", **parameters):
-    return as_recipe(sections_of(parameters, task))
+    return descend.Recipe.of(sections_of(parameters, task))
 
 
 def test_each_parameter_sets_its_key():
@@ -31,13 +31,14 @@ def test_each_parameter_sets_its_key():
         "scale": "none",
         "preset": "good",
         "device": "cpu",
+        "class_weight": {"a": 2.0},
     }
     assert set(values) == set(RECIPE_KEYS)
     specified = recipe_of(**values).specified()
     assert {name: specified.pop(key) for name, key in RECIPE_KEYS.items()} == values
     assert specified == {"data.test": 0.0, "data.task": "classification"}
     estimator = descend.Classifier(**values)
-    assert as_recipe(estimator._sections()) == recipe_of(**values)
+    assert descend.Recipe.of(estimator._sections()) == recipe_of(**values)
 
 
 def test_none_is_ignored_and_parameters_override_the_recipe():
@@ -97,3 +98,28 @@ def test_errors():
     assert recipe_of(recipe={"data": {"task": "multiclass"}}).get("data.task") == "multiclass"
     with pytest.raises(ValueError, match="modle"):
         descend.Classifier(recipe={"modle": {}}).fit([[0.0], [1.0]], [0, 1])
+
+
+def test_dotted_keys_are_those_of_the_sections():
+    dotted = {
+        "data.target_scale": "log",
+        "optimizer": "sgd",
+        "optimizer.lr": 0.5,
+        "data.columns.x0": "numeric",
+    }
+    nested = {
+        "data": {"target_scale": "log", "columns": {"x0": "numeric"}},
+        "optimizer": {"name": "sgd", "lr": 0.5},
+    }
+    assert recipe_of("regression", recipe=dotted) == recipe_of("regression", recipe=nested)
+    assert recipe_of("regression", recipe=dotted, lr=0.1).get("optimizer.lr") == 0.1
+    with pytest.raises(RecipeError, match="specified twice"):
+        recipe_of(recipe={"data": {"scale": "none"}, "data.scale": "minmax"})
+    X = np.linspace(0, 1, 60).reshape(-1, 1)
+    y = np.exp(X[:, 0])
+    models = [
+        descend.Regressor(hidden=4, max_epochs=2, random_state=0, recipe=form).fit(X, y)
+        for form in ({"data.target_scale": "log"}, {"data": {"target_scale": "log"}})
+    ]
+    assert models[0].recipe_.data["target_scale"] == "log"
+    assert np.array_equal(models[0].predict(X), models[1].predict(X))

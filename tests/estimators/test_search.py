@@ -115,6 +115,16 @@ class TestUse:
         search = small(Classifier(max_epochs=2), cv=GroupKFold(2)).fit(X, y, groups=groups)
         assert search.n_splits_ == 2
 
+    @pytest.mark.parametrize("optimizer", ["sgd", {"name": "sgd", "lr": 0.2}])
+    def test_the_best_candidate_overrides_parameters(self, optimizer):
+        estimator = Classifier(max_epochs=1, hidden=3, optimizer=optimizer, lr=0.1)
+        search = Search(estimator, {"optimizer.lr": [0.01, 0.02]}, n_trials=2, cv=2, random_state=0).fit(
+            *IRIS
+        )
+        fitted = search.best_estimator_.recipe_
+        assert fitted.get("optimizer.lr") == search.best_params_["optimizer.lr"]
+        assert (fitted.get("optimizer.name"), fitted.get("model.hidden")) == ("sgd", (3,))
+
     def test_without_refit(self):
         search = small(Classifier(max_epochs=2), refit=False).fit(*IRIS)
         assert search.best_score_ > 0

@@ -42,9 +42,9 @@ def test_the_best_networks_are_kept(iris: Any, recipe: dict[str, Any], trained: 
     probabilities = model.predict_proba(X)
     np.testing.assert_allclose(probabilities.sum(1), 1.0, atol=1e-12)
     solo = []
-    for draw in members["kept"]:
+    for number in members["kept"]:
         alone = {name: dict(values) for name, values in recipe.items()}
-        alone |= {"init": {"draw": draw}, "model": {"calibration": "none"}}
+        alone |= {"init": {"sample_index": number}, "model": {"calibration": "none"}}
         solo.append(classifier(alone).fit(X, y).predict_proba(X))
     np.testing.assert_allclose(probabilities, np.mean(solo, axis=0), atol=1e-6)
 

@@ -134,7 +134,9 @@ class TestRefusals:
     @pytest.mark.parametrize("name", ["poisson", "negative_binomial"])
     def test_negative_counts(self, name: str) -> None:
         loss = LOSSES[name]()
-        with pytest.raises(UserError, match=f"{name} takes counts, targets of at least 0, got -1; use loss"):
+        with pytest.raises(
+            UserError, match=f"{name} takes counts, targets of at least 0, got -1; use .*loss"
+        ):
             loss(torch.zeros(2, loss.blocks), torch.tensor([[3.0], [-1.0]]))
 
     def test_settings(self) -> None:
@@ -161,7 +163,9 @@ class TestRefusals:
                 loss(torch.zeros(3, 1), torch.zeros(3, 1))
 
     def test_losses_without_a_distribution(self) -> None:
-        with pytest.raises(UserError, match="MeanSquaredError predicts no distribution; train with loss"):
+        with pytest.raises(
+            UserError, match=r"MeanSquaredError predicts no distribution; train with .*gaussian"
+        ):
             LOSSES["mse"]().distribution(Z)
 
 

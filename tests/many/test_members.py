@@ -87,7 +87,7 @@ def test_a_resolved_recipe_trains_the_same_ensemble(run):
 def test_restarts_train_each_member_several_times():
     run = descend.train("wine", several(ensemble=5) | {"init": {"restarts": 2}, "stop": {"max_epochs": 2}})
     assert networks_per_run(run.recipe) == len(run.metrics["members"]["validation"]) == 8
-    assert network_recipe(run.recipe, 5).get("init.draw") == 1
+    assert network_recipe(run.recipe, 5).get("init.sample_index") == 1
     assert network_recipe(run.recipe, 5).get("model.hidden") == (16,)
     assert network_recipe(run.recipe, 3).get("model.name") == "linear"
 

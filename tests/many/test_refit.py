@@ -18,6 +18,7 @@ from descend.errors import Interrupted, RecipeError, RunError, UserError
 from descend.export import load_exported
 from descend.many.refit import REFIT
 from descend.nn.ensemble import Ensemble
+from descend.recipe.presets import default_preset
 from descend.runs.folder import is_finished
 
 SMALL: dict[str, Any] = {
@@ -109,7 +110,7 @@ def test_an_ensemble_trains_those_that_were_kept() -> None:
     assert len(kept) == 2
     for network, number, count in zip(run.model.members, kept, epochs, strict=True):
         own = SMALL | {
-            "init": {"draw": number},
+            "init": {"sample_index": number},
             "data": {"batch_size": run.recipe.data["batch_size"]},
             "regularize": dict(run.recipe.regularize),
         }
@@ -261,3 +262,8 @@ def test_the_command_line_states_what_the_scores_mean(tmp_path: Path) -> None:
     again = CliRunner().invoke(app, ["train", "--resume", "--out", str(tmp_path / "run")])
     assert again.exit_code == 0
     assert "nothing left to train" in " ".join(again.output.split())
+
+
+def test_a_refit_leaves_the_default_ensemble() -> None:
+    own, reason = default_preset({"stop": {"refit": True}}, rows_are_vectors=True, validated=True)
+    assert own == "good", reason

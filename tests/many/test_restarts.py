@@ -37,7 +37,7 @@ def weights_of(run):
 
 class TestDraws:
     def test_differ_in_their_initial_weights_only(self):
-        first, second = (plan_run("iris", SMALL.replace({"init.draw": draw})) for draw in (0, 1))
+        first, second = (plan_run("iris", SMALL.replace({"init.sample_index": number})) for number in (0, 1))
         facts = facts_of(first.prepared.schema)
         one, other = (build_model(p.recipe, facts, 0).state_dict() for p in (first, second))
         assert not torch.equal(one["linear1.weight"], other["linear1.weight"])
@@ -55,7 +55,7 @@ class TestDraws:
 class TestRestarts:
     def test_keep_the_best_by_validation(self):
         run = train_restarts(plan_run("iris", SMALL.replace({"init.restarts": 4}), seed=2), engine="loop")
-        solo = [train("iris", SMALL.replace({"init.draw": draw}), seed=2) for draw in range(4)]
+        solo = [train("iris", SMALL.replace({"init.sample_index": number}), seed=2) for number in range(4)]
         monitor = run.metrics["members"]["monitor"]
         losses = [each.metrics["validation"][monitor] for each in solo]
         assert run.metrics["members"]["validation"] == losses
@@ -150,10 +150,12 @@ def run(tmp_path_factory):
 class TestEnsembles:
     def test_predict_the_mean_of_the_best(self, run):
         assert isinstance(run.model, Ensemble)
-        solo = [train("iris", SMALL.replace({"init.draw": draw})) for draw in range(4)]
+        solo = [train("iris", SMALL.replace({"init.sample_index": number})) for number in range(4)]
         order = np.argsort([each.metrics["validation"]["loss"] for each in solo], kind="stable")[:2]
         assert run.metrics["members"]["kept"] == order.tolist()
-        outputs = [solo[draw].model(solo[draw].preprocess(solo[draw].schema.matrix(ROWS))) for draw in order]
+        outputs = [
+            solo[number].model(solo[number].preprocess(solo[number].schema.matrix(ROWS))) for number in order
+        ]
         mean = torch.stack([torch.softmax(each, 1) for each in outputs]).mean(0)
         assert run.calibration is not None
         expected = torch.softmax(run.calibration(mean.log()), 1).detach().numpy()
@@ -189,7 +191,7 @@ class TestEnsembles:
 
     def test_for_regression(self):
         run = train("diabetes", SMALL.replace({"model.ensemble": 3}))
-        solo = [train("diabetes", SMALL.replace({"init.draw": draw})) for draw in range(3)]
+        solo = [train("diabetes", SMALL.replace({"init.sample_index": number})) for number in range(3)]
         rows = np.random.default_rng(0).normal(0, 0.05, (5, 10))
         expected = np.mean([each.predict(rows) for each in solo], axis=0)
         assert run.predict(rows) == pytest.approx(expected, rel=1e-5)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from sklearn.datasets import load_wine
 
 import descend
 from descend.errors import RecipeError
 from descend.estimators import Classifier
 from descend.recipe.presets import GOOD_FOR_TABLES, members_of_preset
+from descend.runs.plan import Planner, plan_run
 
 X, Y = load_wine(return_X_y=True)
 SHORT = {"stop.max_epochs": 2}
@@ -71,3 +73,63 @@ def test_a_named_network_is_refused():
 def test_estimators_take_it():
     model = Classifier(preset="good", max_epochs=2).fit(X, Y)
     assert len(model.run_.metrics["members"]["validation"]) == len(GOOD_FOR_TABLES)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "cause"),
+    [
+        ({"model.hidden": [8]}, "model.hidden"),
+        ({"loss": "focal"}, "loss.name"),
+        ({"init.sample_index": 1}, "init.sample_index"),
+        ({"optimizer": {"name": "auto", "lr": 0.1}}, "optimizer.lr"),
+        ({"schedule": "cosine"}, "schedule.name"),
+        ({"gradient.clip_norm": 1.0}, "gradient.clip_norm"),
+        ({"regularize.weight_decay": 0.1}, "regularize.weight_decay"),
+        ({"constrain.norm_ball": "*"}, "constrain.norm_ball"),
+        ({"stop.max_epochs": 2}, "stop.max_epochs"),
+        ({"data.augment": ["mixup"]}, "data.augment"),
+    ],
+)
+def test_a_recipe_that_describes_a_network_trains_it(recipe, cause):
+    resolved = plan_run("wine", recipe).resolved
+    assert resolved.recipe.model["preset"] == "quick"
+    assert resolved.recipe.model["members"] == ()
+    assert resolved.reasons["model.preset"].startswith(f"the recipe specifies {cause}, ")
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {},
+        {"data": {"scale": "robust", "batch_size": 16}},
+        {"model.preset": "auto"},
+        {"model": {"name": "auto", "calibration": "none"}, "optimizer": "auto"},
+        {"stop.metrics": ["f1_macro"], "engine.threads": 1, "checkpoint.every_epochs": 3},
+    ],
+)
+def test_an_open_recipe_trains_several_networks(recipe):
+    resolved = plan_run("wine", recipe).resolved
+    assert resolved.recipe.model["preset"] == "good"
+    assert len(resolved.recipe.model["members"]) == len(GOOD_FOR_TABLES)
+    assert "model.preset" in resolved.reasons
+
+
+def test_one_network_of_data_for_which_there_is_no_ensemble():
+    reason = plan_run("wine", {"data.validation": 0}).resolved.reasons["model.preset"]
+    assert "no validation rows" in reason
+    pictures = np.zeros((60, 8, 8), np.uint8), np.arange(60) % 2
+    assert plan_run(pictures).recipe.model["preset"] == "quick"
+    rows = torch.utils.data.TensorDataset(torch.randn(60, 3), torch.arange(60) % 2)
+    assert plan_run(rows).recipe.model["preset"] == "quick"
+
+
+def test_a_module_of_ones_own_is_one_network():
+    run = descend.train("wine", {"stop.max_epochs": 1}, model=torch.nn.Linear(13, 3))
+    assert run.recipe.model["preset"] == "quick"
+    assert plan_run("wine", ensembles=False).recipe.model["preset"] == "quick"
+
+
+def test_comparisons_and_searches_train_one_network_per_variant():
+    assert Planner("wine").plan().recipe.model["preset"] == "quick"
+    assert Planner("wine").plan({"model.preset": "good"}).recipe.model["preset"] == "good"
+    assert Planner("wine", ensembles=True).plan().recipe.model["preset"] == "good"

@@ -29,9 +29,12 @@ DETAILS = frozenset(
         "monitor",
         "min_improvement",
         "ensemble_selection",
+        "preset",
+        "members",
+        "ensemble",
     }
 )
-"""Keys that the summary of the recipe leaves out."""
+"""Keys that the summary of the recipe leaves out; those of the preset have a line of their own."""
 
 PART_NAMES = {"train": "training", "validation": "validation", "test": "test"}
 
@@ -51,6 +54,8 @@ def preview(planned: Plan, console: Console, *, new: bool = True) -> None:
     console.print(f"Rows: {rows}.")
     if new and (advice := _test_rows(planned)):
         console.print(advice)
+    if new and (networks := _networks(planned)):
+        console.print(networks)
     choices = chosen(planned)
     if choices:
         console.print(f"Chosen for these data: {choices}.")
@@ -75,6 +80,23 @@ def _test_rows(planned: Plan) -> str:
         f"({100 * rows / total:.0f} % of the rows are kept for the test. If you have test data of your own: --test DATA, "
         "or --set data.test=0 to train on all rows. --refit trains on all rows once the score on these is known)"
     )
+
+
+def _networks(planned: Plan) -> str:
+    """Which preset was chosen, why, and how to choose the other one; empty where it was specified or has no alternative."""
+    why, model = planned.resolved.reasons.get("model.preset"), planned.recipe.model
+    if (
+        why is None
+        or not planned.prepared.schema.rows.get("validation")
+        or len(planned.prepared.schema.input_shape) != 1
+    ):
+        return ""
+    if model["preset"] == "good":
+        return (
+            f"Model: an ensemble of up to {len(model['members'])} different networks (preset good), since {why}. "
+            "One network, faster: --preset quick"
+        )
+    return f"Model: one network (preset quick), since {why}. An ensemble of different ones: --preset good"
 
 
 def _size(planned: Plan) -> str:

@@ -113,7 +113,13 @@ def _members(found: Mapping[str, Any]) -> str:
     members = found.get("members")
     if members is None:
         return ""
-    kept, trained = len(members["kept"]), len(members["validation"])
+    kept, trained, weights = len(members["kept"]), len(members["validation"]), members.get("weights")
+    if weights:
+        shares = ", ".join(f"{weight:.2f}" for weight in sorted(weights, reverse=True))
+        what = f"network {members['kept'][0] + 1}" if kept == 1 else f"the mean of {kept}"
+        return f" The model is {what} of the {trained} networks" + (
+            f", with the weights {shares}." if kept > 1 else "."
+        )
     what = "the best" if kept == 1 else f"an ensemble of the {kept} best" if kept < trained else "an ensemble"
     return f" This is {what} of {trained} networks."
 

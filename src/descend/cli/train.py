@@ -52,8 +52,9 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="quick, one network, or good, an ensemble of different networks for tables at about six times the time; "
-            "the same as --set model.preset=NAME.  [default: quick]",
+            help="quick, one network, or good, an ensemble of different networks for tables at a few times the time; the same "
+            "as --set model.preset=NAME.  [default: good for a table if the recipe leaves the network and its training "
+            "open, else quick]",
             show_default=False,
         ),
     ] = None,
@@ -136,6 +137,7 @@ def train(
                 validation=validation,
                 test=test,
                 allow_imports=allow_imports,
+                ensembles=not tensorboard,
             )
         if resume and seed is not None and seed != planned.seed:
             raise RunError(f"the run in {out} was started with --seed {planned.seed}, not {seed}")

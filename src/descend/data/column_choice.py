@@ -26,7 +26,12 @@ __all__ = ["choose_columns"]
 
 
 def choose_columns(
-    source: Source, settings: DataSettings, targets: tuple[str, ...] | None, *, strict: bool
+    source: Source,
+    settings: DataSettings,
+    targets: tuple[str, ...] | None,
+    *,
+    strict: bool,
+    weights_from: str = "data.weights",
 ) -> Source:
     """Return the source with the target, weights, groups and split that the settings name.
 
@@ -38,6 +43,7 @@ def choose_columns(
         settings: the recipe's ``[data]`` section.
         targets: names of the specified target columns, or None.
         strict: whether names that do not exist are refused; otherwise they are ignored, as for rows to predict.
+        weights_from: what names the column of weights, for messages. Default ``data.weights``.
 
     Raises:
         DataError: a specified name does not exist in the data.
@@ -56,7 +62,8 @@ def choose_columns(
     for key in ("weights", "groups", "split"):
         name = getattr(settings, key)
         if name is not None and getattr(source, key) is None:
-            source = _with_column(source, key, name, strict)
+            place = weights_from if key == "weights" else f"data.{key}"
+            source = _with_column(source, key, name, f"{source.name}: {place}", strict)
     return source
 
 
@@ -100,7 +107,7 @@ def _refusal(source: Source, names: list[str], known: list[str]) -> str:
     )
 
 
-def _with_column(source: Source, key: str, name: str, strict: bool) -> Source:
+def _with_column(source: Source, key: str, name: str, place: str, strict: bool) -> Source:
     frame = source.frame if source.named else None
     if frame is None or name not in frame.columns:
         if not strict:
@@ -108,8 +115,8 @@ def _with_column(source: Source, key: str, name: str, strict: bool) -> Source:
         known = (
             f"; {did_you_mean(name, frame.columns)}" if frame is not None else "; their columns have no names"
         )
-        raise DataError(f"{source.name}: data.{key}: no column {name!r} in these data{known}")
-    features, (series,) = take(frame, [name], f"{source.name}: data.{key}")
+        raise DataError(f"{place}: no column {name!r} in these data{known}")
+    features, (series,) = take(frame, [name], place)
     values: Any = names_of(series, ()) if key == "groups" else labels_of(series, ())
     if key == "split":
         values = part_names(values, f"{source.name}: column {name!r}")

@@ -25,7 +25,7 @@ from descend.data.messages import listed, raise_all
 from descend.data.missing_numbers import without_missing_numbers
 from descend.data.ngrams import NGrams, ngram_indices
 from descend.data.number_format import Mark, find_decimal, parse
-from descend.data.parsing import parse_booleans, parse_numbers, tidy, to_strings
+from descend.data.parsing import float_strings, parse_booleans, parse_numbers, tidy, to_strings
 from descend.data.settings import DataSettings, Decimal, Missing, missing_in
 from descend.data.source import Array
 from descend.data.streaming import StoredTable
@@ -159,7 +159,7 @@ def _as_categories(values: pl.Series, column: Column) -> pl.Series:
     strings = to_strings(values)
     if values.dtype not in (pl.Float64, pl.Int128):
         return strings
-    exact = values.cast(pl.Float64).cast(pl.String)
+    exact = float_strings(values.cast(pl.Float64))
     older = (~strings.is_in(column.categories) & exact.is_in(column.categories)).fill_null(False)
     if older.any():
         strings = exact.zip_with(older, strings)

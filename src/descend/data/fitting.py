@@ -300,7 +300,9 @@ def _fit_numbers(
             fitted[column.name] = dataclasses.replace(column, fill=0.5, mean=0.5, scale=0.5)
     if not any(column.used for column in fitted.values()):
         raise DataError(
-            f"no column varies within the {len(train)} training rows; there is nothing to learn from"
+            "no column varies within the "
+            + (f"{len(train)} training rows" if len(train) > 1 else "only training row")
+            + "; there is nothing to learn from"
         )
     return list(fitted.values())
 

@@ -22,8 +22,10 @@ from descend.errors import DataError
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["EXACT", "decoded", "in_zone", "is_missing", "large_integers", "parse_booleans", "parse_numbers", "series_of", "tidy",
-           "to_strings"]  # fmt: skip
+__all__ = [
+    "EXACT", "decoded", "float_strings", "in_zone", "is_missing", "large_integers", "parse_booleans", "parse_numbers",
+    "series_of", "tidy", "to_strings",
+]  # fmt: skip
 
 EXACT = 2**53
 """Largest magnitude up to which a double-precision number represents every integer."""
@@ -54,8 +56,9 @@ def is_missing(value: object) -> bool:
 def series_of(name: str, values: Iterable[Any]) -> pl.Series:
     """Return a column of Python values: integers, numbers, booleans, dates or strings, with None for missing values.
 
-    Numbers mixed with strings become strings, so that nothing is lost before the column's kind is inferred. Integers
-    beyond 2^53 stay integers, and become strings in a column that also has fractions.
+    Numbers mixed with strings become strings, so that nothing is lost before the column's kind is inferred. Decimal
+    numbers without decimals are integers, as those of a data frame with a scale of 0. Integers beyond 2^53 stay integers,
+    and become strings in a column that also has fractions.
 
     Raises:
         DataError: a value is a list, an array or another structure.
@@ -78,9 +81,7 @@ def series_of(name: str, values: Iterable[Any]) -> pl.Series:
         return pl.Series(name, clean, dtype=pl.Null)
     if kinds == {"boolean"}:
         return pl.Series(name, [None if value is None else bool(value) for value in clean], dtype=pl.Boolean)
-    if kinds == {"number"} and all(
-        isinstance(value, numbers.Integral) for value in clean if value is not None
-    ):
+    if kinds == {"number"} and all(_is_written_as_integer(value) for value in clean if value is not None):
         integers = [None if value is None else int(value) for value in clean]
         largest = max(abs(value) for value in integers if value is not None)
         if largest < 2**127:
@@ -154,6 +155,13 @@ def _family(value: object) -> str | None:
     if isinstance(value, dt.time) and value.tzinfo is None:
         return "time"
     return "date" if isinstance(value, dt.date | np.datetime64) or type(value).__name__ == "Period" else None
+
+
+def _is_written_as_integer(value: object) -> bool:
+    """Return whether a number is an integer, or a decimal number without decimals, such as ``Decimal("3")``."""
+    if isinstance(value, decimal.Decimal):
+        return value.is_finite() and int(value.as_tuple().exponent) >= 0
+    return isinstance(value, numbers.Integral)
 
 
 def _fits_double(value: Any) -> bool:
@@ -349,6 +357,18 @@ def parse_booleans(column: pl.Series) -> tuple[pl.Series, pl.Series]:
     return parsed, column.is_not_null() & parsed.is_null()
 
 
+def float_strings(column: pl.Series) -> pl.Series:
+    """Return floating-point numbers as strings, in one form: older versions of polars write 1e22.
+
+    >>> import polars as pl
+    >>> float_strings(pl.Series([0.5, 1e22, 1e-7])).to_list()
+    ['0.5', '1e+22', '1e-7']
+    """
+    import polars as pl
+
+    return column.cast(pl.String).str.replace(r"e(\d)", "e+${1}")
+
+
 def to_strings(column: pl.Series) -> pl.Series:
     """Convert a tidied column to strings; 3 and 3.0 both become ``"3"``, and 1e18 becomes its 19 digits.
 
@@ -360,11 +380,11 @@ def to_strings(column: pl.Series) -> pl.Series:
         column = column.dt.replace_time_zone(None)
     if column.dtype != pl.Float64:
         return column.cast(pl.String)
-    strings = column.cast(pl.String)
+    strings = float_strings(column)
     single = column.cast(pl.Float32)
     short = (single.cast(pl.Float64) == column) & (column != column.round()) & (column.abs() > 1e-30)
     if short.any():  # 0.1 in single precision, whose value in double precision is 0.10000000149011612
-        strings = single.cast(pl.String).zip_with(short.fill_null(False), strings)
+        strings = float_strings(single).zip_with(short.fill_null(False), strings)
     strings = strings.str.replace(r"\.0$", "").str.replace("^-0$", "0")
     magnitude = column.abs()
     large = ((magnitude > EXACT) & (magnitude < 2.0**126)).fill_null(False)

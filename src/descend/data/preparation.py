@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from descend.data.category_encoding import Folds
+from descend.data.class_weights import class_weighted
 from descend.data.columns import Column
 from descend.data.constant_targets import refuse_constant_classes, refuse_constant_numbers
 from descend.data.fitting import Rows, fit_inputs
@@ -167,11 +168,7 @@ def _prepared(source: Source, settings: DataSettings, seed: int) -> Prepared:
     inputs = _encoded(preprocess, schema, raw, parts, folds, stored=settings.stream)
     if several:
         absent = label_notes(schema, encoded_targets.numpy(), parts.train, declared=settings.task != "auto")
-        if settings.class_weights != "none":
-            raise DataError(
-                "data.class_weights is for classes, of which each row has one; several labels have no such weights"
-            )
-    balanced = _class_weights(codes, parts.train, settings, weights)
+    balanced = class_weighted(settings.class_weights, codes, classes, parts.train, weights, task)
     own = dict.fromkeys(PARTS, weights) | {"train": balanced}
     weight_notes = check_part_weights(own, {part: getattr(parts, part) for part in PARTS}, codes, classes)
     encoded_parts = {
@@ -371,18 +368,6 @@ def _not_finite(encoded: Tensor, preprocess: Preprocess, start: int) -> DataErro
         f"{'column ' + where if where else 'the inputs'}: {rows_hold(rows)} numbers more than 1e37 standard "
         "deviations from the mean of the training rows; correct them or leave them empty"
     )
-
-
-def _class_weights(
-    codes: Array | None, train: Array, settings: DataSettings, weights: Array | None
-) -> Array | None:
-    if settings.class_weights == "none" or codes is None:
-        return weights
-    own = np.ones(len(codes)) if weights is None else weights
-    mass = np.bincount(codes[train], weights=own[train])
-    factor = np.divide(mass.sum() / len(mass), mass, out=np.zeros_like(mass), where=mass > 0)
-    balanced: Array = own * factor[codes]
-    return balanced
 
 
 def _spelling_notes(schema: Schema, source: Source) -> tuple[str, ...]:

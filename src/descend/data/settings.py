@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import annotated_types
 
-from descend.param_types import Count, Fraction, Natural, Positive
+from descend.param_types import Count, Fraction, Natural, NonNegative, Positive
 
 __all__ = [
     "MISSING",
@@ -129,7 +129,10 @@ class DataSettings:
             finds it from all images of a folder, by their bit depth.
         stream: whether a Parquet file, or the images of a folder, stay on disk, for data larger than
             memory. Temporary files hold the encoded rows (in ``TMPDIR``, an environment variable).
-        class_weights: ``balanced`` weights each training row by n / (K n_k), with n_k the number of rows of its class.
+        class_weights: factors of the weights of training rows by their class: ``balanced``, n / (K n_k) with n_k the
+            number (or total weight) of the rows of class k; a table such as ``{"yes": 5.0}``, in which missing classes
+            have the factor 1; or a list in the order of the classes. Predicted probabilities are then those of the
+            weighted classes, and higher than the frequencies for classes of larger weight.
         label_separator: the character between the labels of a row, if the target is a string such as ``red;round``. Each
             label is then a target of its own (``multi_label``), and an empty cell is a row without labels. Targets that
             are lists of labels need no setting.
@@ -168,7 +171,7 @@ class DataSettings:
     image_size: Count | Literal["auto"] = "auto"
     image_white: Positive | Literal["auto"] = "auto"
     stream: bool = False
-    class_weights: Literal["none", "balanced"] = "none"
+    class_weights: Literal["none", "balanced"] | tuple[NonNegative, ...] | Mapping[str, NonNegative] = "none"
     label_separator: LabelSeparator = "none"
 
     def __post_init__(self) -> None:

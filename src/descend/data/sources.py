@@ -87,16 +87,19 @@ def read(
         settings = _as_trained(settings, schema)
     if target is not None:
         settings = dataclasses.replace(settings, target=target if isinstance(target, str) else tuple(target))
+    weights_from = "sample_weight" if isinstance(weights, str) else "data.weights"
     if isinstance(weights, str):
         settings, weights = dataclasses.replace(settings, weights=weights), None
     if after is not None:
         settings = like(settings, after)
     titles = tuple(title.strip() for title in keep)
-    source = _Reader(settings, predicting, schema, held_out, titles, after, name).read(data)
+    source = _Reader(settings, predicting, schema, held_out, titles, after, name, weights_from).read(data)
     if not isinstance(data, Source):
         names = target_names(settings, _columns_of(source))
         own = names is not None and names == (source.label_column,)
-        source = choose_columns(source, settings, None if own else names, strict=strict)
+        source = choose_columns(
+            source, settings, None if own else names, strict=strict, weights_from=weights_from
+        )
     source = divided(
         source, settings.label_separator, missing_in(settings.missing, _first(source.target_names))
     )
@@ -154,6 +157,7 @@ class _Reader:
     keep: tuple[str, ...] = ()
     after: Source | None = None
     name: str = "data"
+    weights_from: str = "data.weights"
 
     @property
     def _given_names(self) -> tuple[str, ...] | None:
@@ -174,7 +178,7 @@ class _Reader:
     @property
     def tables(self) -> TableReader:
         """The reader of tables."""
-        return TableReader(self.settings, self.predicting, self.schema, self.keep)
+        return TableReader(self.settings, self.predicting, self.schema, self.keep, self.weights_from)
 
     @property
     def _is_table(self) -> bool:

@@ -11,7 +11,7 @@ from descend.data.messages import listed, rows_hold
 from descend.data.parsing import is_missing
 from descend.data.source import PARTS, Array
 from descend.errors import DataError
-from descend.interface import setting
+from descend.interface import key_name, setting
 from descend.rng import key
 
 __all__ = ["PART_WORDS", "Split", "group_names", "is_random", "part_names", "split"]
@@ -123,7 +123,7 @@ def split(
     """
     if not (validation >= 0 and test >= 0 and validation + test < 1):
         raise DataError(
-            f"data.validation = {validation:g} and data.test = {test:g} leave no training rows; "
+            f"{key_name('data.validation')} = {validation:g} and data.test = {test:g} leave no training rows; "
             "both must be 0 or more and their sum below 1"
         )
     random = np.random.default_rng(key(seed, "split"))

@@ -41,12 +41,14 @@ class TableReader:
         predicting: whether targets are optional.
         schema: the schema of a trained network, or None.
         keep: columns to return in ``Source.kept``.
+        weights_from: what names the column of weights, for messages.
     """
 
     settings: DataSettings
     predicting: bool
     schema: Schema | None
     keep: tuple[str, ...] = ()
+    weights_from: str = "data.weights"
 
     @property
     def _is_table(self) -> bool:
@@ -215,7 +217,8 @@ class TableReader:
         extra: dict[str, Array] = {}
         for key, column in special.items():
             if column is not None and (column in frame.columns or not self.predicting):
-                frame, (one,) = take(frame, [column], f"{name}: data.{key}")
+                place = self.weights_from if key == "weights" else f"data.{key}"
+                frame, (one,) = take(frame, [column], f"{name}: {place}")
                 if text is not None and key == "weights":
                     (one,), _ = converted_columns([one], text, self.settings.missing)
                 extra[key] = (

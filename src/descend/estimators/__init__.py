@@ -10,6 +10,7 @@ scikit-learn's conventions: they pass its ``parametrize_with_checks`` without ex
 :mod:`.search`            :class:`Search`, cross-validated search over recipes
 :mod:`.scores`            names of scores
 :mod:`.parameters`        constructor parameters as sections of a recipe
+:mod:`.problems`          messages in the words of these parameters
 :mod:`.validation`        validation of X, y and weights by scikit-learn
 :mod:`.weighted_set`      rows as a weighted set, so that weights and repetitions are equivalent
 :mod:`.weighted_batches`  batches that sample rows in proportion to their weights

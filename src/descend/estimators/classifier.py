@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -11,6 +13,7 @@ from descend.data.source import Array
 from descend.errors import UserError
 from descend.estimators.network import Network
 from descend.estimators.validation import validate_labels
+from descend.recipe import Recipe
 
 __all__ = ["Classifier"]
 
@@ -37,14 +40,15 @@ class Classifier(ClassifierMixin, Network):  # type: ignore[misc]  # scikit-lear
     ``patience``              ``stop.patience``                 20, "none" for no early stopping
     ``validation_fraction``   ``data.validation``               0.15, 0 for no validation part
     ``scale``                 ``data.scale``                    "standard", "minmax", "zca", "none"
-    ``preset``                ``model.preset``                  "quick", or "good": an ensemble for tables
+    ``preset``                ``model.preset``                  "quick": one network, "good": an ensemble
     ``refit``                 ``stop.refit``                    train again on all rows
     ``device``                ``engine.device``                 "cpu", "cuda"
+    ``class_weight``          ``data.class_weights``            "balanced", {"rare": 5.0}
     ========================  ================================  ==============================================
 
     Args:
         hidden, activation, norm, dropout, optimizer, lr, schedule, weight_decay, batch_size, max_epochs, patience,
-            validation_fraction, scale, preset, refit, device: see above. All default to None.
+            validation_fraction, scale, preset, refit, device, class_weight: see above. All default to None.
         recipe: a :class:`descend.Recipe`, a mapping of its sections, or a TOML file.
         random_state: the seed; equal seeds give bit-identical fits. None samples one from NumPy's global generator.
         verbose: whether to show a progress bar.
@@ -62,6 +66,11 @@ class Classifier(ClassifierMixin, Network):  # type: ignore[misc]  # scikit-lear
         n_iter_: number of epochs trained.
         n_features_in_, feature_names_in_: of the training data.
 
+    One network or several: where the parameters and ``recipe`` specify nothing about the network and its training, several
+    different networks are trained on a table, and the mean of those that are best together on the validation rows is the
+    model (:mod:`descend.recipe.presets`). ``preset="quick"``, or any setting of the network or its training, such as
+    ``hidden`` or ``max_epochs``, trains one network.
+
     Validation and stopping: with 40 distinct inputs or more, a fraction of them is held out to choose the best epoch.
     With fewer, or with ``validation_fraction=0``, all rows are trained on for ``max_epochs`` epochs. With ``refit=True`` the
     network is then trained again on all rows, for the number of epochs that was best (:mod:`descend.many.refit`).
@@ -69,6 +78,10 @@ class Classifier(ClassifierMixin, Network):  # type: ignore[misc]  # scikit-lear
     Weights: rows are treated as a weighted set, see :mod:`descend.estimators.weighted_set`, so that a weight of k and k
     copies give bit-identical results, and batches sample rows by weight, see
     :mod:`descend.estimators.weighted_batches`.
+
+    Weights of classes: ``class_weight`` multiplies the weights of the training rows, as in scikit-learn, where "balanced"
+    counts the training rows with their weights. Probabilities are those of the weighted classes, see
+    :class:`descend.data.settings.DataSettings`. Columns of labels take ``recipe={"loss.pos_weight": ...}`` instead.
 
     Threads: a small network uses one thread, a large one ``torch.get_num_threads()``, so that the number, on which the
     last bits depend, is the same at every fit. ``recipe={"engine": {"threads": n}}`` sets it.
@@ -84,6 +97,51 @@ class Classifier(ClassifierMixin, Network):  # type: ignore[misc]  # scikit-lear
     """
 
     classes_: Array
+
+    def __init__(
+        self,
+        *,
+        hidden: int | Sequence[int] | None = None,
+        activation: Any = None,
+        norm: Any = None,
+        dropout: float | None = None,
+        optimizer: Any = None,
+        lr: float | None = None,
+        schedule: Any = None,
+        weight_decay: float | None = None,
+        batch_size: int | None = None,
+        max_epochs: int | None = None,
+        patience: int | str | None = None,
+        validation_fraction: float | None = None,
+        scale: str | None = None,
+        preset: str | None = None,
+        recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
+        device: str | None = None,
+        class_weight: Mapping[Any, float] | str | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool = False,
+    ) -> None:
+        super().__init__(
+            hidden=hidden,
+            activation=activation,
+            norm=norm,
+            dropout=dropout,
+            optimizer=optimizer,
+            lr=lr,
+            schedule=schedule,
+            weight_decay=weight_decay,
+            batch_size=batch_size,
+            max_epochs=max_epochs,
+            patience=patience,
+            validation_fraction=validation_fraction,
+            scale=scale,
+            preset=preset,
+            recipe=recipe,
+            device=device,
+            random_state=random_state,
+            verbose=verbose,
+        )
+        self.class_weight = class_weight
 
     @property
     def _task(self) -> str:

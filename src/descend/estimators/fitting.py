@@ -18,7 +18,7 @@ from descend.data.preparation import Part
 from descend.data.settings import MISSING, DataSettings, Missing
 from descend.data.source import PARTS, Array, Source
 from descend.errors import DataError, DivergedError
-from descend.estimators.parameters import Sections, as_recipe
+from descend.estimators.parameters import Sections
 from descend.estimators.weighted_batches import WeightedBatches, samples_per_epoch
 from descend.estimators.weighted_set import WeightedSet, has_weight, select, split_by_input, weighted_set
 from descend.many.refit import refitted
@@ -68,7 +68,7 @@ def train_complete(
         data["validation"] = (
             DataSettings.validation if unique.distinct_inputs >= MIN_INPUTS_FOR_VALIDATION else 0.0
         )
-    recipe = as_recipe(sections | {"data": data, "engine": single_thread(sections)})
+    recipe = Recipe.of(sections | {"data": data, "engine": single_thread(sections)})
     share = recipe.data["validation"]
     distinct_codes = codes[unique.rows]
     split = split_by_input(unique, distinct_codes if labelled else None, share=share, seed=seed)

@@ -23,7 +23,8 @@ from descend.data.source import Array, Source
 from descend.errors import Interrupted, Problem, RecipeError
 from descend.estimators.fitting import train_complete
 from descend.estimators.parameters import RECIPE_KEYS, Sections, sections_of
-from descend.estimators.partial_fit import State, initial_run, train_pass
+from descend.estimators.partial_fit import State, class_weighted_pass, initial_run, train_pass
+from descend.estimators.problems import in_own_words
 from descend.estimators.validation import validate_inputs, validate_weights
 from descend.metrics import main_metric
 from descend.process import undisturbed
@@ -95,6 +96,7 @@ class Network(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]  # scikit
         """Return the validated targets."""
 
     @undisturbed
+    @in_own_words
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train from scratch.
 
@@ -126,10 +128,13 @@ class Network(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]  # scikit
         return self
 
     @undisturbed
+    @in_own_words
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Array | None) -> Self:
         _check_single(self._sections())
         first = not hasattr(self, "run_")
         source, weights = self._source(X, y, sample_weight, reset=first, min_rows=2 if first else 1)
+        known = classes if first else self.run_.schema.labels
+        weights = class_weighted_pass(self._sections(), source, weights, known)
         if first:
             seed = self._seed_value()
             run = initial_run(dataclasses.replace(source, classes=classes), weights, self._sections(), seed)
@@ -151,7 +156,7 @@ class Network(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]  # scikit
         return from_arrays(inputs, targets, name=type(self).__name__, target_names=names), weights
 
     def _sections(self) -> Sections:
-        return sections_of({name: getattr(self, name) for name in ("recipe", *RECIPE_KEYS)}, self._task)
+        return sections_of({name: getattr(self, name, None) for name in ("recipe", *RECIPE_KEYS)}, self._task)
 
     def _seed_value(self) -> int:
         if isinstance(self.random_state, int | np.integer):
@@ -205,9 +210,14 @@ class Network(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]  # scikit
 def _check_single(sections: Sections) -> None:
     """Refuse recipes of several networks, which are compared at the end of their training; passes have no end."""
     problems = [
-        Problem(section, key, "partial_fit trains one network, pass by pass", "use fit, or 1")
-        for section, key in (("model", "ensemble"), ("model", "members"), ("init", "restarts"))
-        if sections.get(section, {}).get(key, 1) not in (1, "auto", (), [])
+        Problem(section, key, "partial_fit trains one network, pass by pass", f"use fit, or {one}")
+        for section, key, one in (
+            ("model", "preset", '"quick"'),
+            ("model", "ensemble", "1"),
+            ("model", "members", "none"),
+            ("init", "restarts", "1"),
+        )
+        if sections.get(section, {}).get(key, 1) not in (1, "auto", "quick", (), [])
     ]
     if sections.get("stop", {}).get("refit"):
         problems.append(Problem("stop", "refit", "partial_fit has no rows but those of a pass", "use fit"))

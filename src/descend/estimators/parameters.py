@@ -9,9 +9,10 @@ from typing import Any
 
 from descend.errors import Problem, RecipeError
 from descend.recipe import Recipe
-from descend.recipe.sections import SECTIONS
+from descend.recipe.nesting import nested
+from descend.runs.plan import as_recipe
 
-__all__ = ["RECIPE_KEYS", "Sections", "as_recipe", "sections_of"]
+__all__ = ["RECIPE_KEYS", "Sections", "sections_of"]
 
 Sections = dict[str, dict[str, Any]]
 """Sections of a recipe, not validated yet."""
@@ -28,6 +29,7 @@ RECIPE_KEYS: Mapping[str, str] = {
     "weight_decay": "regularize.weight_decay",
     "batch_size": "data.batch_size",
     "scale": "data.scale",
+    "class_weight": "data.class_weights",
     "validation_fraction": "data.validation",
     "max_epochs": "stop.max_epochs",
     "patience": "stop.patience",
@@ -36,7 +38,13 @@ RECIPE_KEYS: Mapping[str, str] = {
 }
 """Key of the recipe that each parameter sets."""
 
-_COLUMN_KEYS = ("split", "groups", "weights")
+_COLUMN_KEYS = {
+    "split": "pass the training rows to fit",
+    "groups": "pass groups to Search.fit, or to cross_val_score of scikit-learn with GroupKFold",
+    "weights": "pass weights as fit(X, y, sample_weight=...)",
+}
+"""Keys that name a column of a table, and what an estimator has instead."""
+
 _TASKS = {
     "classification": ("classification", "binary", "multiclass", "multi_label"),
     "regression": ("regression", "multi_regression"),
@@ -55,7 +63,7 @@ def sections_of(parameters: Mapping[str, Any], task: str) -> Sections:
         task: "classification" or "regression".
 
     Raises:
-        RecipeError: the recipe cannot be used for estimators.
+        RecipeError: the recipe is invalid or cannot be used for estimators.
 
     >>> sections = sections_of({"recipe": {"optimizer": {"name": "sgd", "lr": 0.1}}, "lr": 0.5}, "regression")
     >>> sections["optimizer"], sections["data"]
@@ -71,12 +79,12 @@ def sections_of(parameters: Mapping[str, Any], task: str) -> Sections:
         if key == "name":
             sections[section] = _method_section(value, values)
         else:
-            values[key] = (value,) if name == "hidden" and isinstance(value, numbers.Integral) else value
+            values[key] = _value(name, value)
     data = sections.setdefault("data", {})
     data.pop("target", None)
     problems = [
-        Problem("data", key, "not supported by estimators, which take X and y without further columns")
-        for key in _COLUMN_KEYS
+        Problem("data", key, "estimators take X and y without further columns", remedy)
+        for key, remedy in _COLUMN_KEYS.items()
         if data.get(key) is not None
     ]
     if data.setdefault("task", task) == "auto":
@@ -91,23 +99,24 @@ def sections_of(parameters: Mapping[str, Any], task: str) -> Sections:
     return sections
 
 
-def as_recipe(sections: Mapping[str, Mapping[str, Any]]) -> Recipe:
-    """Return the recipe with these sections.
-
-    Raises:
-        RecipeError: all errors at once.
-    """
-    return Recipe(**sections) if set(sections) <= set(SECTIONS) else Recipe.of(sections)
-
-
 def _sections(recipe: Recipe | Mapping[str, Any] | str | Path | None) -> Sections:
-    if recipe is None:
-        return {}
-    if isinstance(recipe, str | Path):
-        recipe = Recipe.load(recipe)
+    """Return the sections of a recipe, those of a mapping unchecked, so that all problems are reported at once."""
+    sections = nested(recipe) if isinstance(recipe, Mapping) else {}
+    if not sections or not all(isinstance(one, Mapping | str) or callable(one) for one in sections.values()):
+        return {name: dict(values) for name, values in as_recipe(recipe, allow_imports=False).items()}
     return {
-        name: dict(value) if isinstance(value, Mapping) else {"name": value} for name, value in recipe.items()
+        name: dict(value) if isinstance(value, Mapping) else {"name": value}
+        for name, value in sections.items()
     }
+
+
+def _value(name: str, value: Any) -> Any:
+    """Return the value of a key for that of a parameter: one width, and classes that are not strings, have other forms."""
+    if name == "hidden" and isinstance(value, numbers.Integral):
+        return (value,)
+    if name == "class_weight" and isinstance(value, Mapping):
+        return {str(label): weight for label, weight in value.items()}
+    return value
 
 
 def _method_section(value: Any, before: Mapping[str, Any]) -> dict[str, Any]:

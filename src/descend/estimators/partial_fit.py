@@ -9,12 +9,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from descend.data.class_weights import class_weighted
+from descend.data.labels import classes_of, codes_of
 from descend.data.messages import listed
 from descend.data.preparation import Part, Prepared, encode_source
 from descend.data.source import PARTS, Array, Source, take_rows
 from descend.errors import DataError, DivergedError, UserError
 from descend.estimators.fitting import network_and_threads, single_thread, weighted_batches
-from descend.estimators.parameters import Sections, as_recipe
+from descend.estimators.parameters import Sections
 from descend.process import in_fork
 from descend.recipe import Recipe
 from descend.recipe.resolve import Resolved
@@ -28,7 +30,7 @@ from descend.training.arithmetic import arithmetic
 from descend.training.loop import NotFinite, fit
 from descend.training.state import clone
 
-__all__ = ["initial_run", "train_pass"]
+__all__ = ["class_weighted_pass", "initial_run", "train_pass"]
 
 State = dict[str, Any]
 """State from which training continues; plain values and tensors."""
@@ -61,9 +63,9 @@ def initial_run(source: Source, weights: Array | None, sections: Sections, seed:
         )
     # The number of passes is unknown, so the learning rate is constant unless a schedule is specified.
     schedule = sections.get("schedule") or {"name": "constant"}
-    recipe = as_recipe(sections | {"data": data, "schedule": schedule, "engine": single_thread(sections)})
+    recipe = Recipe.of(sections | {"data": data, "schedule": schedule, "engine": single_thread(sections)})
     network, planned = network_and_threads(
-        plan_run(_weighted_source(source, weights), recipe, seed=seed), sections
+        plan_run(_weighted_source(source, weights), recipe, seed=seed, ensembles=False), sections
     )
     encoded = [
         column.name for column in planned.prepared.schema.columns if column.encoding in ("target", "both")
@@ -87,6 +89,39 @@ def initial_run(source: Source, weights: Array | None, sections: Sections, seed:
 def _value(sections: Sections, key: str) -> Any:
     section, _, name = key.partition(".")
     return sections.get(section, {}).get(name, "constant")
+
+
+def class_weighted_pass(
+    sections: Sections, source: Source, weights: Array | None, classes: Array | None
+) -> Array | None:
+    """Return the weights of rows times those of their classes, for one pass.
+
+    Args:
+        sections: sections of the recipe.
+        source: the rows and targets.
+        weights: weights of the rows, or None.
+        classes: all classes; None for a regression.
+
+    Raises:
+        UserError: "balanced", which depends on all rows; or weights that do not fit the classes.
+    """
+    chosen = sections["data"].get("class_weights", "none")
+    if chosen == "balanced":
+        raise UserError(
+            "partial_fit: class_weight='balanced' depends on the rows of all passes, which are unknown; specify the weight "
+            "of each class, such as class_weight={'rare': 5.0}"
+        )
+    if (
+        chosen == "none"
+        or classes is None
+        or not len(classes)
+        or source.targets is None
+        or source.targets.ndim > 1
+    ):
+        return weights
+    labels, _ = classes_of(classes)
+    codes = codes_of(source.targets, labels)
+    return class_weighted(chosen, codes, labels, np.arange(len(codes)), weights, "classification")
 
 
 def train_pass(

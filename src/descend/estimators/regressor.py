@@ -78,9 +78,11 @@ class Regressor(RegressorMixin, Network):  # type: ignore[misc]  # scikit-learn 
         predicted = self.run_.schema.decode(predictor.finished(outputs), predictor.form)
         if not return_std:
             return predicted
-        found = self.run_.distribution_of(outputs)
+        needs = "return_std needs a loss that predicts a standard deviation: recipe={'loss': 'gaussian'}, or for counts "
+        try:
+            found = self.run_.distribution_of(outputs)
+        except UserError as cause:
+            raise UserError(f"{needs}'poisson' or 'negative_binomial'") from cause
         if "standard_deviation" not in found:
-            raise UserError(
-                "return_std needs a loss that predicts a standard deviation: gaussian, poisson or negative_binomial"
-            )
+            raise UserError(f"{needs}'poisson' or 'negative_binomial'")
         return predicted, found["standard_deviation"]

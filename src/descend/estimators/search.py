@@ -19,13 +19,15 @@ from descend.errors import DivergedError, Interrupted, UserError
 from descend.estimators.classifier import Classifier
 from descend.estimators.fitting import MIN_INPUTS_FOR_VALIDATION, single_thread
 from descend.estimators.network import Network
-from descend.estimators.parameters import Sections, as_recipe
+from descend.estimators.parameters import RECIPE_KEYS, Sections
+from descend.estimators.problems import in_own_words
 from descend.estimators.scores import SCORES, score_of
 from descend.experiments.search.defaults import default_space
 from descend.experiments.search.space import Point, Space
 from descend.experiments.search.strategies import explore, make_strategy
 from descend.experiments.search.trial import Trial
 from descend.experiments.search.validation import validate_space
+from descend.interface import setting
 from descend.many import train_many
 from descend.recipe import Recipe
 from descend.runs.plan import Planner
@@ -117,6 +119,7 @@ class Search(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
     def _inner(self) -> Network:
         return Classifier() if self.estimator is None else self.estimator
 
+    @in_own_words
     def fit(self, X: Any, y: Any = None, groups: Any = None) -> Self:
         """Search, then train the best candidate on all rows.
 
@@ -159,7 +162,11 @@ class Search(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             del self.best_estimator_
         self._search(template, source, folds, seed)
         if self.refit:
-            chosen = clone(template).set_params(recipe=self._recipe(template, source, self.best_params_))
+            # The recipe has the values of the parameters, which would override those of the candidate.
+            chosen = clone(template).set_params(
+                **dict.fromkeys(RECIPE_KEYS & template.get_params().keys()),
+                recipe=self._recipe(template, source, self.best_params_),
+            )
             self.best_estimator_ = chosen.fit(X, y)
         return self
 
@@ -232,7 +239,7 @@ class Search(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         if not np.isfinite(mean).any():
             raise DivergedError(
                 f"All {len(params)} candidates diverged on some fold. Lower the learning rates of the space, or "
-                "limit gradients: recipe={'gradient': {'clip_norm': 1.0}}"
+                f"limit gradients: {setting('gradient.clip_norm', 1.0)}"
             )
         columns: dict[str, Any] = {}
         for key in space.keys:
@@ -267,8 +274,11 @@ class Search(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         if data.get("validation") is None and len(source) < MIN_INPUTS_FOR_VALIDATION:
             data["validation"] = 0.0
         data.pop("test", None)
-        specified = sections | {"data": data, "engine": single_thread(sections)}
-        return as_recipe(specified).replace(point)
+        model = dict(sections.get("model", {}))
+        if model.get("preset", "auto") == "auto":  # the winner is refitted as the candidates were trained
+            model["preset"] = "quick"
+        specified = sections | {"data": data, "model": model, "engine": single_thread(sections)}
+        return Recipe.of(specified).replace(point)
 
     @available_if(_has_method("predict"))  # type: ignore[untyped-decorator]  # scikit-learn has no types
     def predict(self, X: Any) -> Array:

@@ -15,7 +15,7 @@ from descend.data.frames import as_array, as_frame, is_frame, is_strings
 from descend.data.parsing import EXACT
 from descend.data.source import Array
 from descend.data.task import are_labels, check_targets
-from descend.errors import DataError
+from descend.errors import DataError, UserError
 
 __all__ = ["validate_inputs", "validate_labels", "validate_numbers", "validate_weights"]
 
@@ -199,6 +199,10 @@ def validate_weights(weights: Any, inputs: Any, targets: Array) -> Array | None:
     if weights is None:
         check_consistent_length(inputs, targets)
         return None
+    if isinstance(weights, str):
+        raise UserError(
+            f"sample_weight: expected one number per row, got the string {weights!r}; pass the column itself"
+        )
     checked: Array = check_array(
         _native(weights), ensure_2d=False, dtype=np.float64, input_name="sample_weight"
     )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from descend.errors import UserError
+from descend.interface import setting
 from descend.losses.likelihoods import Likelihood
 
 __all__ = ["Form", "Loss", "Predicted", "Reduction", "TargetSpace", "blocks_of", "same_shape"]
@@ -109,8 +110,8 @@ class Loss(nn.Module, ABC):
             UserError: the loss predicts no distribution.
         """
         raise UserError(
-            f"the loss {type(self).__name__} predicts no distribution; train with loss.name = 'gaussian', 'quantile', "
-            "'poisson' or 'negative_binomial'"
+            f"the loss {type(self).__name__} predicts no distribution; train with {setting('loss.name', 'gaussian')}, or "
+            "with 'quantile', 'poisson' or 'negative_binomial'"
         )
 
     def unsmoothed(self) -> Loss:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from abc import ABC
 from typing import Self, final
 
@@ -14,7 +15,7 @@ from descend.cards import method
 from descend.errors import UserError
 from descend.losses.base import Form, Loss, Reduction, same_shape
 from descend.losses.likelihoods import Bernoulli, Categorical
-from descend.param_types import Probability
+from descend.param_types import Positive, Probability
 
 __all__ = [
     "BinaryCrossEntropy",
@@ -104,7 +105,7 @@ class _Smoothed(Loss, ABC):
     row="C2, C4",
     reference="torch.nn.BCEWithLogitsLoss, torch.nn.BCELoss",
     formula="l = -y log p - (1 - y) log(1 - p), p = sigmoid(z)",
-    note="Label smoothing replaces y by (1 - a) y + a/2.",
+    note="Label smoothing replaces y by (1 - a) y + a/2. pos_weight multiplies the term of y = 1.",
 )
 @final
 class BinaryCrossEntropy(_Smoothed):
@@ -118,9 +119,13 @@ class BinaryCrossEntropy(_Smoothed):
     Args:
         label_smoothing: α, the weight of the uniform distribution over both classes in the target:
             y becomes (1 − α) y + α/2. Default 0.
+        pos_weight: the factor w of the term of class 1, −w y log p − (1 − y) log(1 − p), as in PyTorch: a positive
+            number, or one for each of L labels. For (negative rows / positive rows) both terms have equal total weight.
+            Default None: 1.
 
     Raises:
-        UserError: α is outside [0, 1]; or, when called, targets are outside [0, 1].
+        UserError: α is outside [0, 1]; w is not positive; or, when called, targets are outside [0, 1], or the number of
+            weights is not L.
 
     >>> BinaryCrossEntropy()(torch.tensor([[-1e4], [1e4]]), torch.tensor([1.0, 1.0]))
     tensor(5000.)
@@ -129,10 +134,23 @@ class BinaryCrossEntropy(_Smoothed):
     form: Form = "logits"
     tasks = _LABELS
 
+    def __init__(
+        self, *, label_smoothing: Probability = 0.0, pos_weight: Positive | tuple[Positive, ...] | None = None
+    ) -> None:
+        super().__init__(label_smoothing=label_smoothing)
+        if isinstance(pos_weight, list | tuple):
+            pos_weight = tuple(float(one) for one in pos_weight)
+        weights = pos_weight if isinstance(pos_weight, tuple) else (pos_weight,)
+        if not weights or any(one is not None and not 0 < one < math.inf for one in weights):
+            raise UserError(
+                f"bce: pos_weight must be a positive number, or one for each label, got {pos_weight}"
+            )
+        self.pos_weight = pos_weight
+
     @property
     def likelihood(self) -> Bernoulli | None:
-        """Bernoulli; None for outputs that are probabilities, which are not its natural parameter."""
-        return Bernoulli() if self.form == "logits" else None
+        """Bernoulli; None for outputs that are probabilities, which are not its natural parameter, and with ``pos_weight``."""
+        return Bernoulli() if self.form == "logits" and self.pos_weight is None else None
 
     def _check(self, targets: Tensor) -> None:
         in_unit_interval(targets)
@@ -141,11 +159,28 @@ class BinaryCrossEntropy(_Smoothed):
         flat = label_outputs(outputs, targets)
         if self.label_smoothing:
             targets = targets * (1.0 - self.label_smoothing) + 0.5 * self.label_smoothing
-        if self.form == "logits":
+        if self.pos_weight is not None:
+            losses = self._weighted(flat, targets)
+            losses = losses.mean() if reduction == "mean" else losses
+        elif self.form == "logits":
             losses = functional.binary_cross_entropy_with_logits(flat, targets, reduction=reduction)
         else:
             losses = functional.binary_cross_entropy(flat, targets, reduction=reduction)
         return losses.mean(1) if losses.dim() == 2 else losses
+
+    def _weighted(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the losses with the term of class 1 multiplied by ``pos_weight``, of the shape of the targets."""
+        weight = torch.as_tensor(self.pos_weight, dtype=outputs.dtype, device=outputs.device)
+        count = outputs.shape[1] if outputs.dim() == 2 else 1
+        if weight.dim() and len(weight) != count:
+            raise UserError(
+                f"bce: pos_weight must be one number, or one for each of the {count} targets, got {len(weight)}"
+            )
+        if self.form == "logits":
+            return functional.binary_cross_entropy_with_logits(
+                outputs, targets, reduction="none", pos_weight=weight
+            )
+        return -weight * targets * log_clamped(outputs) - (1.0 - targets) * log_clamped(1.0 - outputs)
 
 
 @method(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from descend.cards import method
 from descend.errors import UserError
+from descend.interface import setting
 from descend.losses.base import Form, Loss, Predicted, Reduction, blocks_of, same_shape
 from descend.losses.likelihoods import Poisson as PoissonLikelihood
 from descend.nn.outputs import positive
@@ -31,8 +32,8 @@ def _check_counts(name: str, targets: Tensor) -> None:
     if bool(negative.any()):
         first = targets[negative].flatten()[0].item()
         raise UserError(
-            f"{name} takes counts, targets of at least 0, got {first:g}; use loss.name = 'mse', 'huber' or 'gaussian' for "
-            "targets that may be negative"
+            f"{name} takes counts, targets of at least 0, got {first:g}; use {setting('loss.name', 'mse')}, 'huber' or "
+            "'gaussian' for targets that may be negative"
         )
 
 

@@ -60,7 +60,8 @@ def train_restarts(
         planned: with ``init.restarts`` or ``model.ensemble`` above 1.
         folder: the run folder, or None.
         resume: continue from the contents of the folder.
-        engine: as for :func:`descend.train_many`.
+        engine: as for :func:`descend.train_many`. "auto" is "loop" on the CPU for the preset "good": its networks are of
+            several kinds, a pack gains little, and without a measurement the result has the same bits each time.
         tested: whether the test part is evaluated.
         observers: notified of the events of each training, whose ``number`` is that of the network.
         watchers: notified of the epochs and ends of the networks.
@@ -86,6 +87,8 @@ def train_restarts(
             return load(folder, allow_imports=True)  # imports were checked when the plan was made
         reopen(folder)
     device = choose_device(planned.recipe.engine["device"])
+    if engine == "auto" and planned.recipe.model.get("preset") == "good" and device.type == "cpu":
+        engine = "loop"
     facts = facts_of(planned.prepared.schema, str(device))
     train = planned.prepared.train
     network = build_model(planned.recipe, facts, planned.seed, train).to(device)
@@ -99,8 +102,8 @@ def train_restarts(
         begin_folder(folder, run)
     inner = None if folder is None else folder / MEMBERS
     members = [
-        _member(_plan_of(planned, draw, threads), draw, inner, resume)
-        for draw in range(networks_per_run(planned.recipe))
+        _member(_plan_of(planned, number, threads), number, inner, resume)
+        for number in range(networks_per_run(planned.recipe))
     ]
     try:
         for member in members:
@@ -150,18 +153,18 @@ def train_restarts(
     return run
 
 
-def _plan_of(planned: Plan, draw: int, threads: Any) -> Plan:
+def _plan_of(planned: Plan, number: int, threads: Any) -> Plan:
     """Return the plan of one network."""
-    recipe = network_recipe(planned.recipe, draw).replace({"engine.threads": threads})
+    recipe = network_recipe(planned.recipe, number).replace({"engine.threads": threads})
     return dataclasses.replace(planned, resolved=dataclasses.replace(planned.resolved, recipe=recipe))
 
 
-def _member(plan: Plan, draw: int, inner: Path | None, resume: bool) -> PlannedMember:
+def _member(plan: Plan, number: int, inner: Path | None, resume: bool) -> PlannedMember:
     if inner is None:
-        return PlannedMember(draw, plan)
-    folder = inner / f"{draw:04d}"
+        return PlannedMember(number, plan)
+    folder = inner / f"{number:04d}"
     begun = resume and is_started(folder)
-    member = PlannedMember(draw, plan, folder, begun)
+    member = PlannedMember(number, plan, folder, begun)
     if begun:
         member.read_engine(folder)
     return member

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from descend.errors import UserError
+from descend.interface import setting
 from descend.losses import Loss
 from descend.losses.classification import log_clamped, one_hot
 from descend.losses.conventions import Convention
@@ -106,7 +107,7 @@ class CallableLoss(nn.Module):
         if self.convention.output == "exp" and bool((targets < 0).any()):
             raise UserError(
                 f"{self.convention.name} takes counts, targets of at least 0, got {targets.min().item():g}; use "
-                "loss.name = 'mse', 'huber' or 'gaussian' for targets that may be negative"
+                f"{setting('loss.name', 'mse')}, 'huber' or 'gaussian' for targets that may be negative"
             )
 
     def unsmoothed(self) -> CallableLoss:

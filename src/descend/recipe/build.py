@@ -81,7 +81,7 @@ def build_model(
     """
     count, members = int(recipe.model.get("ensemble", 1)), recipe.model.get("members", ())
     if count == 1 and not members:
-        return _build_network(recipe, facts, seed, int(recipe.init.get("draw", 0)), train)
+        return _build_network(recipe, facts, seed, int(recipe.init.get("sample_index", 0)), train)
     numbers = list(kept) or list(range(min(count, networks_per_run(recipe))))
     if len(numbers) > 1:
         check_memory(_build_member(recipe, facts, seed, numbers[0], train), len(numbers), "model", "ensemble")
@@ -95,17 +95,17 @@ def build_model(
 
 def _build_member(recipe: Recipe, facts: Facts, seed: int, number: int, train: Part | None) -> nn.Module:
     own = network_recipe(recipe, number)
-    return _build_network(own, facts, seed, int(own.init["draw"]), train)
+    return _build_network(own, facts, seed, int(own.init["sample_index"]), train)
 
 
-def _build_network(recipe: Recipe, facts: Facts, seed: int, draw: int, train: Part | None) -> nn.Module:
+def _build_network(recipe: Recipe, facts: Facts, seed: int, sample: int, train: Part | None) -> nn.Module:
     constructor = find("model", recipe.model["name"])
-    texts = build_text_embedding(recipe, facts, seed, draw)
+    texts = build_text_embedding(recipe, facts, seed, sample)
     inputs = facts.input_shape if texts is None else (texts.outputs,)
-    categories = build_category_embedding(recipe, facts, inputs[0], seed, draw)
+    categories = build_category_embedding(recipe, facts, inputs[0], seed, sample)
     inputs = inputs if categories is None else (categories.outputs,)
     # The numbers of a row come before its categories, so that their positions are still those of the row.
-    numbers = build_number_embedding(recipe, facts, inputs[0], seed, draw, train)
+    numbers = build_number_embedding(recipe, facts, inputs[0], seed, sample, train)
     inputs = inputs if numbers is None else (numbers.outputs,)
     context: dict[str, Any] = {"inputs": inputs, "outputs": network_outputs(recipe, facts)}
     settings = settings_of(recipe, "model")
@@ -115,7 +115,7 @@ def _build_network(recipe: Recipe, facts: Facts, seed: int, draw: int, train: Pa
         settings = {key: _imported(key, value) for key, value in settings.items()}
         check_size(constructor, context, settings, facts.device)
     with forked():
-        torch.default_generator.manual_seed(key(seed, "init", draw))
+        torch.default_generator.manual_seed(key(seed, "init", sample))
         model = call("model", constructor, context, settings)
     if not isinstance(model, nn.Module):
         raise RecipeError(
@@ -130,7 +130,7 @@ def _build_network(recipe: Recipe, facts: Facts, seed: int, draw: int, train: Pa
     scheme = call("init", find("init", recipe.init["name"]), {}, settings_of(recipe, "init"))
     last = float(recipe.init["output_gain"])
     try:
-        initialize(model, scheme, generator=generator(seed, "weights", draw), last_layer_gain=last)
+        initialize(model, scheme, generator=generator(seed, "weights", sample), last_layer_gain=last)
     except UserError as cause:
         raise RecipeError([Problem("init", None, str(cause))]) from cause
     except Exception as cause:  # a scheme by import path may raise anything
@@ -141,7 +141,7 @@ def _build_network(recipe: Recipe, facts: Facts, seed: int, draw: int, train: Pa
     network = model if numbers is None else preceded(model, "numbers", numbers.layer)
     network = network if categories is None else preceded(network, "categories", categories.layer)
     network = network if texts is None else preceded(network, "text", texts)
-    fit_initial_weights(scheme, network, train, generator(seed, "rows", draw))
+    fit_initial_weights(scheme, network, train, generator(seed, "rows", sample))
     build_constraints(recipe, network, seed)
     check_shape(recipe, network, facts)
     freeze_parts(recipe, network)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from descend.errors import Problem, RecipeError, RunError, UserError
-from descend.interface import setting
+from descend.interface import key_name, setting
 from descend.nn.calibration import Calibration
 from descend.recipe.build_loss import build_output
 from descend.recipe.catalogue import find
@@ -42,7 +42,7 @@ def build_calibration(recipe: Recipe, facts: Facts) -> Calibration | None:
     elif not facts.validation_rows:
         problem = (
             f"'{name}' is fitted on validation rows, and there are none",
-            f"hold out rows (data.validation), {none}",
+            f"hold out rows ({key_name('data.validation')}), {none}",
         )
     else:
         return calibration

@@ -180,8 +180,8 @@ def _advice(facts: Facts) -> str:
             f"logits), or use {setting('loss.name', _DEFAULTS[facts.task])}"
         )
     return (
-        "set target_space = 'raw' on the loss, and model.output = 'exp' if it takes the logarithm of the mean; or use "
-        "loss.name = 'poisson'"
+        f"set target_space = 'raw' on the loss, and {setting('model.output', 'exp')} if it takes the logarithm of the mean; "
+        f"or use {setting('loss.name', 'poisson')}"
     )
 
 

@@ -19,7 +19,7 @@ from descend.linalg.products import best_library
 from descend.optim import COMPOSITIONAL, OPTIMIZERS, TRUNCATED_NEWTON, WHOLE_DATA
 from descend.optim._bfgs import MAX_PARAMETERS
 from descend.recipe.loss_requirements import loss_requirements
-from descend.recipe.presets import members_of_preset
+from descend.recipe.presets import default_preset, members_of_preset
 
 __all__ = ["DEFAULTS", "Facts", "Proposal", "facts_of", "proposals"]
 
@@ -152,8 +152,17 @@ def _model(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[s
     proposed["calibration"] = _calibration(facts, specified.get("output", output))
     if facts.texts and facts.rows >= MANY_TEXTS:
         proposed["text_dimension"] = (16, "a larger embedding gains little on many rows")
-    if specified.get("preset") == "good" and len(facts.input_shape) == 1 and facts.validation_rows:
-        members = members_of_preset({**others, "model": specified}, numbers=bool(facts.numbers))
+    all_specified = {**others, "model": specified}
+    proposed["preset"] = default_preset(
+        all_specified,
+        rows_are_vectors=facts.kind in ("table", "tensor")
+        and len(facts.input_shape) == 1
+        and not others["data"].get("stream"),
+        validated=facts.validation_rows > 0,
+    )
+    preset = specified.get("preset", proposed["preset"][0])
+    if preset == "good" and len(facts.input_shape) == 1 and facts.validation_rows:
+        members = members_of_preset(all_specified, numbers=bool(facts.numbers))
         why = "the preset good: networks that differ, selected on the validation rows"
         proposed |= {"members": (members, why), "ensemble": (len(members), why)}
     differ = bool(specified.get("members") or "members" in proposed)

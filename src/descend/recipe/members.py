@@ -18,7 +18,7 @@ VARIED = ("model", "loss", "init", "optimizer", "schedule", "gradient", "regular
 
 SHARED = frozenset(
     {"model.output", "model.preset", "model.calibration", "model.ensemble", "model.members", "model.ensemble_selection",
-     "model.pretrained", "loss.name", "init.restarts", "init.draw"}
+     "model.pretrained", "loss.name", "init.restarts", "init.sample_index"}
 )  # fmt: skip
 """Keys of these sections that belong to the ensemble: the meaning of its outputs, and how it is made."""
 
@@ -48,7 +48,7 @@ def network_recipe(recipe: Recipe, number: int) -> Recipe:
     """
     members = recipe.model.get("members", ())
     base = _with(recipe, members[number % len(members)]) if members else recipe
-    return base.replace({**_ONE, "init.draw": number // max(1, len(members))})
+    return base.replace({**_ONE, "init.sample_index": number // max(1, len(members))})
 
 
 def resolve_members(resolved: Resolved, requested: Recipe, facts: Facts) -> Resolved:

@@ -34,7 +34,7 @@ class BuiltNumbers(NamedTuple):
 
 
 def build_number_embedding(
-    recipe: Recipe, facts: Facts, width: int, seed: int, draw: int, train: Part | None
+    recipe: Recipe, facts: Facts, width: int, seed: int, sample: int, train: Part | None
 ) -> BuiltNumbers | None:
     """Return the layer that embeds the numbers of a row, with its initial weights; None where the recipe has none.
 
@@ -43,7 +43,7 @@ def build_number_embedding(
         facts: about the rows.
         width: the number of entries of a row, after the embedding of texts.
         seed: of the run.
-        draw: index of the random sample of initial weights.
+        sample: index of the random sample of initial weights.
         train: the training rows, on which an embedding with a method ``fit`` is fitted; None for one that is loaded.
 
     Raises:
@@ -61,7 +61,7 @@ def build_number_embedding(
     if name in NUMBER_EMBEDDINGS:
         _check_size(constructor, count, settings)
     with forked():
-        torch.default_generator.manual_seed(key(seed, "numbers", draw))
+        torch.default_generator.manual_seed(key(seed, "numbers", sample))
         embedding = call("model", constructor, {"numbers": count}, settings)
     if not isinstance(embedding, nn.Module):
         raise _problem(f"expected a torch.nn.Module, '{name}' returned a {type(embedding).__name__}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["GOOD_FOR_TABLES", "members_of_preset"]
+__all__ = ["GOOD_FOR_TABLES", "default_preset", "members_of_preset"]
 
 _PIECEWISE: Mapping[str, Any] = {"model.number_embedding": "piecewise_linear"}
 _PERIODIC: Mapping[str, Any] = {"model.number_embedding": "periodic"}
@@ -26,6 +26,51 @@ GOOD_FOR_TABLES: Sequence[Mapping[str, Any]] = (
 )
 """The members of the preset "good" on tables: with and without embeddings of numbers, and with three strengths of
 regularization and learning rates."""
+
+
+TRAINING = ("loss", "init", "optimizer", "schedule", "gradient", "regularize", "constrain", "stop")
+"""Sections about the network's training, in addition to ``model``. The others are about the data and the machine."""
+
+OPEN = ("model.preset", "model.calibration", "stop.metrics", "stop.refit")
+"""Keys of these sections that do not change how a network is trained."""
+
+
+def default_preset(
+    specified: Mapping[str, Mapping[str, Any]], *, rows_are_vectors: bool, validated: bool
+) -> tuple[str, str]:
+    """Return the preset of a recipe that does not specify one, and the reason.
+
+    Nothing that a recipe specifies is replaced: a recipe with a setting of the network or of its training trains the one
+    network that it describes.
+
+    Args:
+        specified: the specified values by section.
+        rows_are_vectors: whether the rows are a table or vectors in memory.
+        validated: whether there are validation rows.
+
+    >>> default_preset({"data": {"scale": "robust"}}, rows_are_vectors=True, validated=True)[0]
+    'good'
+    >>> default_preset({"optimizer": {"lr": 0.1}}, rows_are_vectors=True, validated=True)
+    ('quick', 'the recipe specifies optimizer.lr, and the one network that it describes is trained')
+    """
+    if not rows_are_vectors:
+        return "quick", "ensembles are chosen by default for tables and vectors in memory only"
+    for section in ("model", *TRAINING):
+        for key in specified.get(section, {}):
+            path = f"{section}.{key}"
+            if path not in OPEN and _specifies(specified, path):
+                return (
+                    "quick",
+                    f"the recipe specifies {path}, and the one network that it describes is trained",
+                )
+    if _specifies(specified, "data.augment") and specified["data"]["augment"]:
+        return "quick", "the recipe specifies data.augment, and the one network that it describes is trained"
+    if not validated:
+        return "quick", "there are no validation rows on which the networks of an ensemble are selected"
+    return (
+        "good",
+        "the recipe leaves the network and its training open, and a mean of different networks is better",
+    )
 
 
 def members_of_preset(

@@ -14,12 +14,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from descend.arguments import kind_of
-from descend.constraints import CONDITIONS
 from descend.errors import Problem, RecipeError, UserError, closest_file, did_you_mean, unparsed_option
-from descend.recipe.catalogue import CHOICES
+from descend.recipe.nesting import NOTHING, merged, nested
 from descend.recipe.renamed import with_current_names
 from descend.recipe.sections import SECTIONS
-from descend.recipe.specs import misplaced_spec, plain_values
 from descend.recipe.toml import dump, parse, parse_assignment
 from descend.recipe.validate import validated
 
@@ -43,10 +41,6 @@ __all__ = ["Recipe"]
 
 _Init = TypeVar("_Init", bound=Callable[..., None])
 
-NOTHING: Mapping[str, Any] = MappingProxyType({})
-"""A section in which nothing is specified."""
-
-
 _OTHER_FORMATS = (".yaml", ".yml", ".json")
 
 
@@ -54,39 +48,6 @@ def _near(path: Path) -> str:
     """Return the TOML file with the most similar name as a question; empty if there is none."""
     close = closest_file(path.name, [file.name for file in path.parent.glob("*.toml")])
     return "" if close is None else f"; did you mean '{path.parent / close}'?"
-
-
-def _refuse_contradictions(sections: Mapping[str, Any], paths: Mapping[str, Any], source: str) -> None:
-    """Refuse a key that has two different values, one in its section and one as ``"section.key"``.
-
-    Raises:
-        RecipeError: lists all such keys.
-    """
-    problems = []
-    for path, value in paths.items():
-        section, _, key = path.partition(".")
-        given = plain_values(sections.get(section, NOTHING))
-        if not isinstance(given, Mapping):
-            given = {"name": given}
-        own = plain_values(value)
-        if key in given and not _same(given[key], own):
-            problems.append(
-                Problem(
-                    section,
-                    key,
-                    f"specified twice, as {given[key]!r} in {section!r} and as {own!r} in {path!r}",
-                    "keep one of them",
-                    source,
-                )
-            )
-    if problems:
-        raise RecipeError(problems)
-
-
-def _same(first: Any, second: Any) -> bool:
-    if isinstance(first, list | tuple) and isinstance(second, list | tuple):
-        return list(first) == list(second)
-    return first is second or bool(first == second)
 
 
 def _with_sections_by_name(init: _Init) -> _Init:
@@ -101,7 +62,12 @@ def _with_sections_by_name(init: _Init) -> _Init:
             )
         for name in sections:
             if name not in SECTIONS:
-                raise TypeError(f"Recipe has no section {name!r}; {did_you_mean(name, SECTIONS)}")
+                nested = (
+                    "for keys in the form 'section.key': Recipe.of({...})"
+                    if name.partition(".")[0] in SECTIONS
+                    else did_you_mean(name, SECTIONS)
+                )
+                raise TypeError(f"Recipe has no section {name!r}; {nested}")
         init(self, **sections)
 
     return cast(_Init, checked)  # type checkers see the signature of the constructor
@@ -195,22 +161,16 @@ class Recipe:
         """Return a recipe made from a mapping of sections, such as a parsed file.
 
         Args:
-            sections: section name to its keys; in Python also ``"section.key"`` to a value.
+            sections: section name to its keys, or ``"section.key"`` to a value, or both.
             source: the name of the place that the sections come from, for messages.
             allow_imports: whether names may be import paths; importing runs their code.
 
         >>> Recipe.of({"optimizer": "sgd", "optimizer.lr": 0.1, "data.columns.sex": "categorical"})
         Recipe(data={'columns': {'sex': 'categorical'}}, optimizer={'name': 'sgd', 'lr': 0.1})
         """
-        paths = {
-            key: value
-            for key, value in sections.items()
-            if allow_imports and isinstance(key, str) and "." in key and key.partition(".")[0] in SECTIONS
-        }
-        plain = {key: value for key, value in sections.items() if key not in paths}
-        _refuse_contradictions(plain, paths, source)
-        recipe = cls._checked(validated(plain, source=source, allow_imports=allow_imports))
-        return recipe.replace(paths, source=source) if paths else recipe
+        return cls._checked(
+            validated(nested(sections, source=source), source=source, allow_imports=allow_imports)
+        )
 
     @classmethod
     def _checked(cls, sections: Mapping[str, Mapping[str, Any]]) -> Recipe:
@@ -234,8 +194,7 @@ class Recipe:
                 "; a recipe is in TOML, not in YAML or JSON" if Path(source).suffix in _OTHER_FORMATS else ""
             )
             raise UserError(f"{source}: {cause}{hint}") from cause
-        if isinstance(sections.get("optimizer"), Mapping):  # the recipe of an older run
-            sections["optimizer"] = with_current_names(sections["optimizer"])
+        sections = with_current_names(sections)  # it may be the recipe of an older run
         return cls.of(sections, source=source, allow_imports=allow_imports)
 
     @classmethod
@@ -300,46 +259,9 @@ class Recipe:
                 raise TypeError(f"Recipe has no section {name!r}; {did_you_mean(name, SECTIONS)}")
         if repeated := [name for name in sections if name in changes]:
             raise TypeError(f"replace: the section {repeated[0]!r} is specified twice")
-        changes = {**changes, **sections}
-        _refuse_contradictions(
-            {path: value for path, value in changes.items() if "." not in path},
-            {path: value for path, value in changes.items() if "." in path},
-            source,
-        )
-        merged: dict[str, dict[str, Any]] = {}
-        problems: list[Problem] = []
-        for path, value in changes.items():
-            section, dot, key = path.partition(".")
-            if section in SECTIONS:
-                merged.setdefault(section, dict(getattr(self, section)))
-            misplaced = None if dot else misplaced_spec(value, section)
-            if misplaced:
-                problems.append(Problem(section, None, misplaced, source=source))
-                continue
-            value = plain_values(value)
-            if not dot and isinstance(value, Mapping):
-                merged.setdefault(section, {}).update(value)
-            elif not dot:
-                merged.setdefault(section, {})["name"] = value
-            elif "." in key:
-                outer, _, inner = key.partition(".")
-                before = merged.setdefault(section, {}).get(outer, {})
-                if (section, outer) in CHOICES and isinstance(before, str):
-                    before = {"name": before}
-                elif section == "constrain" and (isinstance(before, (str, list, tuple)) or callable(before)):
-                    before = {"function" if outer in CONDITIONS else "pattern": before}
-                if isinstance(before, Mapping):
-                    merged[section][outer] = {**before, inner: value}
-                else:
-                    problems.append(Problem(section, key, f"{outer} is not a table of keys", source=source))
-            elif not key or not section:
-                problems.append(Problem(section, key, "expected section.key", source=source))
-            else:
-                merged.setdefault(section, {})[key] = value
-        if problems:
-            raise RecipeError(problems)
-        # The other merged were checked when this recipe was made.
-        return Recipe._checked({**dict(self.items()), **validated(merged, source=source)})
+        changed = merged(dict(self.items()), {**changes, **sections}, source)
+        # The other sections were checked when this recipe was made.
+        return Recipe._checked({**dict(self.items()), **validated(changed, source=source)})
 
     def get(self, path: str, default: Any = None) -> Any:
         """Return the value specified at ``section.key``, or ``default`` where there is none."""

@@ -1,11 +1,11 @@
-"""Settings of optimizers that had another name in earlier versions, so that recipes written by them can be read."""
+"""Settings that had another name in earlier versions, so that recipes written by them can be read."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["RENAMED", "with_current_names"]
+__all__ = ["KEYS", "RENAMED", "with_current_names"]
 
 RENAMED: Mapping[str, Mapping[str, str]] = {
     "adagrad": {"initial": "initial_accumulator_value"},
@@ -52,17 +52,29 @@ RENAMED: Mapping[str, Mapping[str, str]] = {
     "trish": {"forcing": "cg_tolerance", "limit": "cg_max_iter"},
     "trust_region": {"accept": "eta", "forcing": "cg_tolerance", "limit": "cg_max_iter"},
 }
-"""The former names of settings and the current ones, by the name of the optimizer."""
+"""The former names of settings of optimizers and the current ones, by the name of the optimizer."""
+
+KEYS: Mapping[str, Mapping[str, str]] = {"init": {"draw": "sample_index"}}
+"""The former names of keys and the current ones, by section."""
 
 
-def with_current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of an optimizer, ``name`` among them, under their current names.
+def with_current_names(sections: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sections of a recipe with the current names of all settings.
 
-    >>> with_current_names({"name": "lbfgs", "lr": 0.5, "memory": 5})
-    {'name': 'lbfgs', 'lr': 0.5, 'history_size': 5}
+    >>> with_current_names({"optimizer": {"name": "lbfgs", "lr": 0.5, "memory": 5}, "init": {"draw": 3}})
+    {'optimizer': {'name': 'lbfgs', 'lr': 0.5, 'history_size': 5}, 'init': {'sample_index': 3}}
     """
+    return {
+        section: _renamed(section, values) if isinstance(values, Mapping) else values
+        for section, values in sections.items()
+    }
+
+
+def _renamed(section: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     name = settings.get("name")
-    renamed = RENAMED.get(name, {}) if isinstance(name, str) else {}
+    renamed = dict(KEYS.get(section, {}))
+    if section == "optimizer" and isinstance(name, str):
+        renamed |= RENAMED.get(name, {})
     return {
         renamed[key] if key in renamed and renamed[key] not in settings else key: value
         for key, value in settings.items()

@@ -19,8 +19,10 @@ class ModelSettings:
 
     Args:
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the task.
-        preset: "quick" trains one network; "good" an ensemble of different ones on tables, at about six times the time
+        preset: "quick" trains one network; "good" an ensemble of different ones on tables and vectors
             (:mod:`descend.recipe.presets`). It sets ``members`` and ``ensemble``, and no key that the recipe specifies.
+            "auto" is "good" for a single training on tables and vectors in memory with validation rows, where the recipe
+            specifies nothing about the network and its training, else "quick".
         calibration: how the probabilities of classes are calibrated on the validation rows after training, "temperature",
             "platt", "isotonic" or "none" (:mod:`descend.nn.calibration`); "auto" is "temperature" where there are
             validation rows.
@@ -49,7 +51,7 @@ class ModelSettings:
     """
 
     output: str = "auto"
-    preset: Literal["quick", "good"] = "quick"
+    preset: Literal["auto", "quick", "good"] = "auto"
     calibration: str = "auto"
     ensemble: Count = 1
     members: tuple[Mapping[str, Any], ...] = ()
@@ -70,14 +72,14 @@ class InitSettings:
     Args:
         output_gain: factor of the output layer's initial weights; 0 gives every prediction the same initial value, so
             that the first steps need not undo random ones.
-        draw: index of the random sample of initial weights under this seed; the split and the order of the rows do
+        sample_index: index of the random sample of initial weights under this seed; the split and the order of the rows do
             not depend on it.
         restarts: the number of networks trained, from the samples 0, 1, ...; the one with the best monitored value
             on the validation rows is kept.
     """
 
     output_gain: NonNegative | Literal["auto"] = "auto"
-    draw: Natural = 0
+    sample_index: Natural = 0
     restarts: Count = 1
 
 

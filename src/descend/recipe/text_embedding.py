@@ -10,14 +10,14 @@ from descend.rng import generator
 __all__ = ["build_text_embedding"]
 
 
-def build_text_embedding(recipe: Recipe, facts: Facts, seed: int, draw: int) -> TextEmbedding | None:
+def build_text_embedding(recipe: Recipe, facts: Facts, seed: int, sample: int) -> TextEmbedding | None:
     """Return the layer in front of a network whose rows contain texts, with its initial embeddings; None for other rows.
 
     Args:
         recipe: its key ``model.text_dimension``.
         facts: about the rows.
         seed: of the run.
-        draw: index of the random sample of initial weights.
+        sample: index of the random sample of initial weights.
     """
     if not facts.texts:
         return None
@@ -27,5 +27,5 @@ def build_text_embedding(recipe: Recipe, facts: Facts, seed: int, draw: int) -> 
         lengths=lengths,
         buckets=[each.buckets for each in facts.texts],
         dimension=int(recipe.model["text_dimension"]),
-        generator=generator(seed, "text", draw),
+        generator=generator(seed, "text", sample),
     )

@@ -494,8 +494,11 @@ class Data(Spec):
             255. 'auto' finds it from all images of a folder, by their bit depth.
         stream: whether a Parquet file, or the images of a folder, stay on disk, for data larger than
             memory. Temporary files hold the encoded rows (in 'TMPDIR', an environment variable).
-        class_weights: 'balanced' weights each training row by n / (K n_k), with n_k the number of rows
-            of its class.
+        class_weights: factors of the weights of training rows by their class: 'balanced', n / (K n_k)
+            with n_k the number (or total weight) of the rows of class k; a table such as {"yes": 5.0},
+            in which missing classes have the factor 1; or a list in the order of the classes. Predicted
+            probabilities are then those of the weighted classes, and higher than the frequencies for
+            classes of larger weight.
         label_separator: the character between the labels of a row, if the target is a string such as
             'red;round'. Each label is then a target of its own ('multi_label'), and an empty cell is a
             row without labels. Targets that are lists of labels need no setting.
@@ -534,7 +537,7 @@ class Data(Spec):
         image_size: int | Literal["auto"] = "auto",
         image_white: float | Literal["auto"] = "auto",
         stream: bool = False,
-        class_weights: Literal["none", "balanced"] = "none",
+        class_weights: Literal["none", "balanced"] | Sequence[float] | Mapping[str, float] = "none",
         label_separator: Literal["none", ";", ",", "|", "/", ":", "+", "&", " ", "	"] = "none",
     ) -> None: ...
 
@@ -545,9 +548,10 @@ class Model(ModelSpec):
     Args:
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
-        preset: "quick" trains one network; "good" an ensemble of different ones on tables, at about six
-            times the time (presets). It sets 'members' and 'ensemble', and no key that the recipe
-            specifies.
+        preset: "quick" trains one network; "good" an ensemble of different ones on tables and vectors
+            (presets). It sets 'members' and 'ensemble', and no key that the recipe specifies. "auto" is
+            "good" for a single training on tables and vectors in memory with validation rows, where the
+            recipe specifies nothing about the network and its training, else "quick".
         calibration: how the probabilities of classes are calibrated on the validation rows after
             training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
             "temperature" where there are validation rows.
@@ -610,7 +614,7 @@ class Model(ModelSpec):
         *,
         name: _ModelName | Literal["auto"] | str | Callable[..., Any] = "auto",
         output: _OutputName | OutputSpec | str = "auto",
-        preset: Literal["quick", "good"] = "quick",
+        preset: Literal["auto", "quick", "good"] = "auto",
         calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
         members: Sequence[Mapping[str, Any]] = (),
@@ -654,6 +658,9 @@ class Loss(LossSpec):
         delta: δ, the residual at which the loss becomes linear, in units of the (standardised) target.
         label_smoothing: α, the weight of the uniform distribution over both classes in the target: y
             becomes (1 − α) y + α/2.
+        pos_weight: the factor w of the term of class 1, −w y log p − (1 − y) log(1 − p), as in PyTorch:
+            a positive number, or one for each of L labels. For (negative rows / positive rows) both
+            terms have equal total weight. Default None: 1.
         positions: positions x_1 < … < x_K of the bins. Default None: 0, 1, …, K − 1.
         cost: C, K rows of K costs, 0 or more, instead of distances on the line.
         epsilon: ε of Sinkhorn's iteration, as a fraction of the largest cost.
@@ -673,6 +680,7 @@ class Loss(LossSpec):
         name: _LossName | Literal["auto"] | str | Callable[..., Any] = "auto",
         delta: float = 1.0,
         label_smoothing: float = 0.0,
+        pos_weight: float | Sequence[float] | None = None,
         positions: Sequence[float] | None = None,
         cost: Sequence[Sequence[float]] | None = None,
         epsilon: float = 0.02,
@@ -690,8 +698,8 @@ class Init(InitSpec):
     Args:
         output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
             initial value, so that the first steps need not undo random ones.
-        draw: index of the random sample of initial weights under this seed; the split and the order of
-            the rows do not depend on it.
+        sample_index: index of the random sample of initial weights under this seed; the split and the
+            order of the rows do not depend on it.
         restarts: the number of networks trained, from the samples 0, 1, ...; the one with the best
             monitored value on the validation rows is kept.
         mode: "fan_in" preserves the activations, "fan_out" (variance g²/d_out) the gradients.
@@ -705,7 +713,7 @@ class Init(InitSpec):
         *,
         name: _InitName | Literal["auto"] | str | Callable[..., Any] = "auto",
         output_gain: float | Literal["auto"] = "auto",
-        draw: int = 0,
+        sample_index: int = 0,
         restarts: int = 1,
         mode: Literal["fan_in", "fan_out"] = "fan_in",
         value: float = 0.01,
@@ -1112,9 +1120,10 @@ class Linear(ModelSpec):
     Args:
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
-        preset: "quick" trains one network; "good" an ensemble of different ones on tables, at about six
-            times the time (presets). It sets 'members' and 'ensemble', and no key that the recipe
-            specifies.
+        preset: "quick" trains one network; "good" an ensemble of different ones on tables and vectors
+            (presets). It sets 'members' and 'ensemble', and no key that the recipe specifies. "auto" is
+            "good" for a single training on tables and vectors in memory with validation rows, where the
+            recipe specifies nothing about the network and its training, else "quick".
         calibration: how the probabilities of classes are calibrated on the validation rows after
             training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
             "temperature" where there are validation rows.
@@ -1147,7 +1156,7 @@ class Linear(ModelSpec):
         self,
         *,
         output: _OutputName | OutputSpec | str = "auto",
-        preset: Literal["quick", "good"] = "quick",
+        preset: Literal["auto", "quick", "good"] = "auto",
         calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
         members: Sequence[Mapping[str, Any]] = (),
@@ -1169,9 +1178,10 @@ class Polynomial(ModelSpec):
         degree: the largest exponent. Default 3, a cubic.
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
-        preset: "quick" trains one network; "good" an ensemble of different ones on tables, at about six
-            times the time (presets). It sets 'members' and 'ensemble', and no key that the recipe
-            specifies.
+        preset: "quick" trains one network; "good" an ensemble of different ones on tables and vectors
+            (presets). It sets 'members' and 'ensemble', and no key that the recipe specifies. "auto" is
+            "good" for a single training on tables and vectors in memory with validation rows, where the
+            recipe specifies nothing about the network and its training, else "quick".
         calibration: how the probabilities of classes are calibrated on the validation rows after
             training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
             "temperature" where there are validation rows.
@@ -1205,7 +1215,7 @@ class Polynomial(ModelSpec):
         *,
         degree: int = 3,
         output: _OutputName | OutputSpec | str = "auto",
-        preset: Literal["quick", "good"] = "quick",
+        preset: Literal["auto", "quick", "good"] = "auto",
         calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
         members: Sequence[Mapping[str, Any]] = (),
@@ -1237,9 +1247,10 @@ class MLP(ModelSpec):
             learned share (ParametricActivation).
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
-        preset: "quick" trains one network; "good" an ensemble of different ones on tables, at about six
-            times the time (presets). It sets 'members' and 'ensemble', and no key that the recipe
-            specifies.
+        preset: "quick" trains one network; "good" an ensemble of different ones on tables and vectors
+            (presets). It sets 'members' and 'ensemble', and no key that the recipe specifies. "auto" is
+            "good" for a single training on tables and vectors in memory with validation rows, where the
+            recipe specifies nothing about the network and its training, else "quick".
         calibration: how the probabilities of classes are calibrated on the validation rows after
             training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
             "temperature" where there are validation rows.
@@ -1280,7 +1291,7 @@ class MLP(ModelSpec):
         scaling_layer: bool = False,
         parametric_activation: bool = False,
         output: _OutputName | OutputSpec | str = "auto",
-        preset: Literal["quick", "good"] = "quick",
+        preset: Literal["auto", "quick", "good"] = "auto",
         calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
         members: Sequence[Mapping[str, Any]] = (),
@@ -1307,9 +1318,10 @@ class ResNet(ModelSpec):
         residual_dropout: the probability to drop an output of a block.
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
-        preset: "quick" trains one network; "good" an ensemble of different ones on tables, at about six
-            times the time (presets). It sets 'members' and 'ensemble', and no key that the recipe
-            specifies.
+        preset: "quick" trains one network; "good" an ensemble of different ones on tables and vectors
+            (presets). It sets 'members' and 'ensemble', and no key that the recipe specifies. "auto" is
+            "good" for a single training on tables and vectors in memory with validation rows, where the
+            recipe specifies nothing about the network and its training, else "quick".
         calibration: how the probabilities of classes are calibrated on the validation rows after
             training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
             "temperature" where there are validation rows.
@@ -1349,7 +1361,7 @@ class ResNet(ModelSpec):
         dropout: float = 0.1,
         residual_dropout: float = 0.0,
         output: _OutputName | OutputSpec | str = "auto",
-        preset: Literal["quick", "good"] = "quick",
+        preset: Literal["auto", "quick", "good"] = "auto",
         calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
         members: Sequence[Mapping[str, Any]] = (),
@@ -1378,9 +1390,10 @@ class TabM(ModelSpec):
             distribution, which the paper uses after numerical embeddings, or "ones".
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
-        preset: "quick" trains one network; "good" an ensemble of different ones on tables, at about six
-            times the time (presets). It sets 'members' and 'ensemble', and no key that the recipe
-            specifies.
+        preset: "quick" trains one network; "good" an ensemble of different ones on tables and vectors
+            (presets). It sets 'members' and 'ensemble', and no key that the recipe specifies. "auto" is
+            "good" for a single training on tables and vectors in memory with validation rows, where the
+            recipe specifies nothing about the network and its training, else "quick".
         calibration: how the probabilities of classes are calibrated on the validation rows after
             training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
             "temperature" where there are validation rows.
@@ -1419,7 +1432,7 @@ class TabM(ModelSpec):
         adapters: Literal["all", "first"] = "all",
         adapter_init: Literal["signs", "normal", "ones"] = "signs",
         output: _OutputName | OutputSpec | str = "auto",
-        preset: Literal["quick", "good"] = "quick",
+        preset: Literal["auto", "quick", "good"] = "auto",
         calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
         members: Sequence[Mapping[str, Any]] = (),
@@ -1451,9 +1464,10 @@ class ConvNet(ModelSpec):
         dropout: the probability to drop a unit of the head's hidden layers.
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
-        preset: "quick" trains one network; "good" an ensemble of different ones on tables, at about six
-            times the time (presets). It sets 'members' and 'ensemble', and no key that the recipe
-            specifies.
+        preset: "quick" trains one network; "good" an ensemble of different ones on tables and vectors
+            (presets). It sets 'members' and 'ensemble', and no key that the recipe specifies. "auto" is
+            "good" for a single training on tables and vectors in memory with validation rows, where the
+            recipe specifies nothing about the network and its training, else "quick".
         calibration: how the probabilities of classes are calibrated on the validation rows after
             training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
             "temperature" where there are validation rows.
@@ -1496,7 +1510,7 @@ class ConvNet(ModelSpec):
         dense: Sequence[int] = (128,),
         dropout: float = 0.0,
         output: _OutputName | OutputSpec | str = "auto",
-        preset: Literal["quick", "good"] = "quick",
+        preset: Literal["auto", "quick", "good"] = "auto",
         calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
         members: Sequence[Mapping[str, Any]] = (),
@@ -1518,9 +1532,10 @@ class UnitaryRNN(ModelSpec):
         units: N, the number of complex units of the state.
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
-        preset: "quick" trains one network; "good" an ensemble of different ones on tables, at about six
-            times the time (presets). It sets 'members' and 'ensemble', and no key that the recipe
-            specifies.
+        preset: "quick" trains one network; "good" an ensemble of different ones on tables and vectors
+            (presets). It sets 'members' and 'ensemble', and no key that the recipe specifies. "auto" is
+            "good" for a single training on tables and vectors in memory with validation rows, where the
+            recipe specifies nothing about the network and its training, else "quick".
         calibration: how the probabilities of classes are calibrated on the validation rows after
             training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
             "temperature" where there are validation rows.
@@ -1554,7 +1569,7 @@ class UnitaryRNN(ModelSpec):
         *,
         units: int = 128,
         output: _OutputName | OutputSpec | str = "auto",
-        preset: Literal["quick", "good"] = "quick",
+        preset: Literal["auto", "quick", "good"] = "auto",
         calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
         members: Sequence[Mapping[str, Any]] = (),
@@ -1600,12 +1615,16 @@ class BCELoss(LossSpec):
     Args:
         label_smoothing: α, the weight of the uniform distribution over both classes in the target: y
             becomes (1 − α) y + α/2.
+        pos_weight: the factor w of the term of class 1, −w y log p − (1 − y) log(1 − p), as in PyTorch:
+            a positive number, or one for each of L labels. For (negative rows / positive rows) both
+            terms have equal total weight. Default None: 1.
     """
 
     def __init__(
         self,
         *,
         label_smoothing: float = 0.0,
+        pos_weight: float | Sequence[float] | None = None,
     ) -> None: ...
 
 @final
@@ -1725,8 +1744,8 @@ class XavierNormalInit(InitSpec):
     Args:
         output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
             initial value, so that the first steps need not undo random ones.
-        draw: index of the random sample of initial weights under this seed; the split and the order of
-            the rows do not depend on it.
+        sample_index: index of the random sample of initial weights under this seed; the split and the
+            order of the rows do not depend on it.
         restarts: the number of networks trained, from the samples 0, 1, ...; the one with the best
             monitored value on the validation rows is kept.
     """
@@ -1735,7 +1754,7 @@ class XavierNormalInit(InitSpec):
         self,
         *,
         output_gain: float | Literal["auto"] = "auto",
-        draw: int = 0,
+        sample_index: int = 0,
         restarts: int = 1,
     ) -> None: ...
 
@@ -1746,8 +1765,8 @@ class XavierUniformInit(InitSpec):
     Args:
         output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
             initial value, so that the first steps need not undo random ones.
-        draw: index of the random sample of initial weights under this seed; the split and the order of
-            the rows do not depend on it.
+        sample_index: index of the random sample of initial weights under this seed; the split and the
+            order of the rows do not depend on it.
         restarts: the number of networks trained, from the samples 0, 1, ...; the one with the best
             monitored value on the validation rows is kept.
     """
@@ -1756,7 +1775,7 @@ class XavierUniformInit(InitSpec):
         self,
         *,
         output_gain: float | Literal["auto"] = "auto",
-        draw: int = 0,
+        sample_index: int = 0,
         restarts: int = 1,
     ) -> None: ...
 
@@ -1769,8 +1788,8 @@ class KaimingNormalInit(InitSpec):
         mode: "fan_in" preserves the activations, "fan_out" (variance g²/d_out) the gradients.
         output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
             initial value, so that the first steps need not undo random ones.
-        draw: index of the random sample of initial weights under this seed; the split and the order of
-            the rows do not depend on it.
+        sample_index: index of the random sample of initial weights under this seed; the split and the
+            order of the rows do not depend on it.
         restarts: the number of networks trained, from the samples 0, 1, ...; the one with the best
             monitored value on the validation rows is kept.
     """
@@ -1780,7 +1799,7 @@ class KaimingNormalInit(InitSpec):
         *,
         mode: Literal["fan_in", "fan_out"] = "fan_in",
         output_gain: float | Literal["auto"] = "auto",
-        draw: int = 0,
+        sample_index: int = 0,
         restarts: int = 1,
     ) -> None: ...
 
@@ -1792,8 +1811,8 @@ class KaimingUniformInit(InitSpec):
         mode: "fan_in" preserves the activations, "fan_out" (variance g²/d_out) the gradients.
         output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
             initial value, so that the first steps need not undo random ones.
-        draw: index of the random sample of initial weights under this seed; the split and the order of
-            the rows do not depend on it.
+        sample_index: index of the random sample of initial weights under this seed; the split and the
+            order of the rows do not depend on it.
         restarts: the number of networks trained, from the samples 0, 1, ...; the one with the best
             monitored value on the validation rows is kept.
     """
@@ -1803,7 +1822,7 @@ class KaimingUniformInit(InitSpec):
         *,
         mode: Literal["fan_in", "fan_out"] = "fan_in",
         output_gain: float | Literal["auto"] = "auto",
-        draw: int = 0,
+        sample_index: int = 0,
         restarts: int = 1,
     ) -> None: ...
 
@@ -1814,8 +1833,8 @@ class GeometricInit(InitSpec):
     Args:
         output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
             initial value, so that the first steps need not undo random ones.
-        draw: index of the random sample of initial weights under this seed; the split and the order of
-            the rows do not depend on it.
+        sample_index: index of the random sample of initial weights under this seed; the split and the
+            order of the rows do not depend on it.
         restarts: the number of networks trained, from the samples 0, 1, ...; the one with the best
             monitored value on the validation rows is kept.
     """
@@ -1824,7 +1843,7 @@ class GeometricInit(InitSpec):
         self,
         *,
         output_gain: float | Literal["auto"] = "auto",
-        draw: int = 0,
+        sample_index: int = 0,
         restarts: int = 1,
     ) -> None: ...
 
@@ -1836,8 +1855,8 @@ class OrthogonalInit(InitSpec):
     Args:
         output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
             initial value, so that the first steps need not undo random ones.
-        draw: index of the random sample of initial weights under this seed; the split and the order of
-            the rows do not depend on it.
+        sample_index: index of the random sample of initial weights under this seed; the split and the
+            order of the rows do not depend on it.
         restarts: the number of networks trained, from the samples 0, 1, ...; the one with the best
             monitored value on the validation rows is kept.
     """
@@ -1846,7 +1865,7 @@ class OrthogonalInit(InitSpec):
         self,
         *,
         output_gain: float | Literal["auto"] = "auto",
-        draw: int = 0,
+        sample_index: int = 0,
         restarts: int = 1,
     ) -> None: ...
 
@@ -1858,8 +1877,8 @@ class ZerosInit(InitSpec):
     Args:
         output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
             initial value, so that the first steps need not undo random ones.
-        draw: index of the random sample of initial weights under this seed; the split and the order of
-            the rows do not depend on it.
+        sample_index: index of the random sample of initial weights under this seed; the split and the
+            order of the rows do not depend on it.
         restarts: the number of networks trained, from the samples 0, 1, ...; the one with the best
             monitored value on the validation rows is kept.
     """
@@ -1868,7 +1887,7 @@ class ZerosInit(InitSpec):
         self,
         *,
         output_gain: float | Literal["auto"] = "auto",
-        draw: int = 0,
+        sample_index: int = 0,
         restarts: int = 1,
     ) -> None: ...
 
@@ -1880,8 +1899,8 @@ class ConstantInit(InitSpec):
         value: the value of all weights.
         output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
             initial value, so that the first steps need not undo random ones.
-        draw: index of the random sample of initial weights under this seed; the split and the order of
-            the rows do not depend on it.
+        sample_index: index of the random sample of initial weights under this seed; the split and the
+            order of the rows do not depend on it.
         restarts: the number of networks trained, from the samples 0, 1, ...; the one with the best
             monitored value on the validation rows is kept.
     """
@@ -1891,7 +1910,7 @@ class ConstantInit(InitSpec):
         *,
         value: float = 0.01,
         output_gain: float | Literal["auto"] = "auto",
-        draw: int = 0,
+        sample_index: int = 0,
         restarts: int = 1,
     ) -> None: ...
 
@@ -1903,8 +1922,8 @@ class NormalInit(InitSpec):
         std: the standard deviation.
         output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
             initial value, so that the first steps need not undo random ones.
-        draw: index of the random sample of initial weights under this seed; the split and the order of
-            the rows do not depend on it.
+        sample_index: index of the random sample of initial weights under this seed; the split and the
+            order of the rows do not depend on it.
         restarts: the number of networks trained, from the samples 0, 1, ...; the one with the best
             monitored value on the validation rows is kept.
     """
@@ -1914,7 +1933,7 @@ class NormalInit(InitSpec):
         *,
         std: float = 0.01,
         output_gain: float | Literal["auto"] = "auto",
-        draw: int = 0,
+        sample_index: int = 0,
         restarts: int = 1,
     ) -> None: ...
 
@@ -1927,8 +1946,8 @@ class DataDrivenInit(InitSpec):
         points: P, the number of rows that place a bias. Default 5, as in RealMLP ("he+5").
         output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
             initial value, so that the first steps need not undo random ones.
-        draw: index of the random sample of initial weights under this seed; the split and the order of
-            the rows do not depend on it.
+        sample_index: index of the random sample of initial weights under this seed; the split and the
+            order of the rows do not depend on it.
         restarts: the number of networks trained, from the samples 0, 1, ...; the one with the best
             monitored value on the validation rows is kept.
     """
@@ -1938,7 +1957,7 @@ class DataDrivenInit(InitSpec):
         *,
         points: int = 5,
         output_gain: float | Literal["auto"] = "auto",
-        draw: int = 0,
+        sample_index: int = 0,
         restarts: int = 1,
     ) -> None: ...
 
@@ -1949,8 +1968,8 @@ class TorchInit(InitSpec):
     Args:
         output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
             initial value, so that the first steps need not undo random ones.
-        draw: index of the random sample of initial weights under this seed; the split and the order of
-            the rows do not depend on it.
+        sample_index: index of the random sample of initial weights under this seed; the split and the
+            order of the rows do not depend on it.
         restarts: the number of networks trained, from the samples 0, 1, ...; the one with the best
             monitored value on the validation rows is kept.
     """
@@ -1959,7 +1978,7 @@ class TorchInit(InitSpec):
         self,
         *,
         output_gain: float | Literal["auto"] = "auto",
-        draw: int = 0,
+        sample_index: int = 0,
         restarts: int = 1,
     ) -> None: ...
 

@@ -11,7 +11,7 @@ import torch
 
 from descend.arguments import kind_of
 from descend.constraints import CONDITIONS
-from descend.errors import Problem, RecipeError, UserError, did_you_mean, message_of
+from descend.errors import Problem, RecipeError, UserError, closest, did_you_mean, message_of
 from descend.interface import option
 from descend.losses.likelihoods import Normal
 from descend.optim import WRAPPERS
@@ -72,6 +72,10 @@ def validated(
 
 def _unknown_section(name: str, value: object, source: str) -> Problem:
     """A name that is no section, but may be the key of one."""
+    first, dot, key = name.partition(".")
+    close = closest(first, SECTIONS) if dot else None
+    if close is not None:
+        return Problem(name, None, "no such section", f"did you mean '{close}.{key}'?", source)
     hint = did_you_mean(name, SECTIONS)
     if isinstance(value, Mapping) or hint.startswith("did"):
         return Problem(name, None, "no such section", hint, source)
@@ -120,11 +124,16 @@ def _section(
                 report(key, fault)
         elif key not in known:
             hint = did_you_mean(key, [*known, *(["name"] if section.named else [])])
+            outer, dot, inner = key.partition(".")
+            if dot and outer in known and not hint.startswith(f"did you mean '{key.replace('.', '_')}'"):
+                hint = f"nest it, {outer!r}: {{{inner!r}: ...}}, or use '{section.name}.{key}' at the top"
             owner = _owner_of(key, section.name)
             report(
                 key,
                 "unknown key" + (f" of '{name}'" if isinstance(name, str) and name != "auto" else ""),
-                f"[{owner}] has a key of that name" if owner and not hint.startswith("did") else hint,
+                f"[{owner}] has a key of that name"
+                if owner and not hint.startswith(("did", "nest"))
+                else hint,
             )
         elif section.name == "constrain" and key in CONDITIONS and value not in (None, "none"):
             result[key] = _condition(key, value, allow_imports, report)

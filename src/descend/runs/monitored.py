@@ -5,7 +5,7 @@ from __future__ import annotations
 from descend.data.preparation import Part, Prepared
 from descend.data.schema import Schema
 from descend.errors import Problem, RecipeError, UserError
-from descend.interface import setting
+from descend.interface import key_name, setting
 from descend.metrics import Metric, undefined_reason
 from descend.recipe import Recipe
 from descend.recipe.members import network_recipe, networks_per_run, selection_of
@@ -40,7 +40,7 @@ def check_monitored(recipe: Recipe, prepared: Prepared) -> None:
             Problem(
                 *(("model", "members") if recipe.model["members"] else ("init", "restarts")),
                 "there are no validation rows to select the best network on",
-                "hold out rows (data.validation)",
+                f"hold out rows ({key_name('data.validation')})",
             )
         )
     if recipe.stop.get("refit") and any(

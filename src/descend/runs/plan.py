@@ -104,6 +104,7 @@ class Planner:
         data: as of :func:`descend.train`.
         device: shorthand for the recipes' ``engine.device``.
         allow_imports: whether recipe files may contain import paths.
+        ensembles: whether a recipe that leaves ``model.preset`` to "auto" may train several networks. Default False.
         refits: whether a network may be trained again on all rows (``stop.refit``). Default True.
         **data_options: fields of :class:`descend.TrainingData`.
 
@@ -119,6 +120,7 @@ class Planner:
         *,
         device: str | None = None,
         allow_imports: bool = False,
+        ensembles: bool = False,
         refits: bool = True,
         **data_options: Unpack[DataOptions],
     ) -> None:
@@ -128,7 +130,8 @@ class Planner:
         )
         if targets := self._data.targets:
             self._overrides["data.target"] = targets[0] if len(targets) == 1 else list(targets)
-        self._allow_imports, self._refits = allow_imports, refits
+        self._allow_imports, self._ensembles = allow_imports, ensembles
+        self._refits = refits
         self._sources: dict[str, Source] = {}
         self._prepared: dict[tuple[str, int], Prepared] = {}
         self._taken: list[tuple[Parts, Source]] = []
@@ -150,6 +153,8 @@ class Planner:
         requested = as_recipe(recipe, self._allow_imports)
         if self._overrides:
             requested = requested.replace(self._overrides)
+        if not self._ensembles and requested.model.get("preset", "auto") == "auto":
+            requested = requested.replace({"model.preset": "quick"})
         if requested.get("stop.refit") and not self._refits:
             message = "networks that are compared with others are not trained again on all rows"
             hint = "use train with the chosen recipe"
@@ -332,16 +337,18 @@ def plan_run(
     seed: int = 0,
     device: str | None = None,
     allow_imports: bool = False,
+    ensembles: bool = True,
     **data_options: Unpack[DataOptions],
 ) -> Plan:
     """Return the plan of a new run, or, with ``resume``, of the run in a folder; the folder is checked first.
 
-    ``folder`` is the run folder, or None; all other arguments are those of :func:`descend.train`.
+    ``folder`` is the run folder, or None, and ``ensembles`` is as for :class:`Planner`, with the default True; all other
+    arguments are those of :func:`descend.train`.
 
     Raises:
         RunError: the folder is in use, or does not contain a run that these data and this recipe continue.
     """
-    planner = Planner(data, device=device, allow_imports=allow_imports, **data_options)
+    planner = Planner(data, device=device, allow_imports=allow_imports, ensembles=ensembles, **data_options)
     if resume:
         if folder is None:
             raise UserError("resume=True requires out=<run folder>")

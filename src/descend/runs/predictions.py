@@ -15,6 +15,7 @@ from descend.data.schema import Schema
 from descend.data.settings import DataSettings
 from descend.data.source import Array, Source
 from descend.errors import InvalidRowsError, UserError, did_you_mean
+from descend.interface import setting
 from descend.losses import Loss
 from descend.losses.base import Predicted
 from descend.param_types import check, of_constructor
@@ -76,8 +77,8 @@ def distribution_of(schema: Schema, loss: Any, outputs: Tensor) -> dict[str, Arr
         )
     if not isinstance(loss, Loss):
         raise UserError(
-            "a loss by import path declares no distribution; use loss.name = 'gaussian', 'quantile', 'poisson' or "
-            "'negative_binomial'"
+            f"a loss by import path declares no distribution; use {setting('loss.name', 'gaussian')}, or 'quantile', "
+            "'poisson' or 'negative_binomial'"
         )
     with torch.inference_mode():
         described = loss.distribution(outputs.double().cpu())

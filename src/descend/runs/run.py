@@ -27,6 +27,7 @@ from descend.recipe.build import build_loss, build_model, build_output
 from descend.recipe.calibration import restored_calibration
 from descend.recipe.constraints import build_constraints
 from descend.recipe.defaults import facts_of
+from descend.recipe.renamed import with_current_names
 from descend.recipe.selection import build_selection
 from descend.recipe.toml import parse
 from descend.runs.description import describe_run
@@ -320,7 +321,7 @@ def _recipe(path: Path, allow_imports: bool, model: nn.Module | None) -> Recipe:
     except RecipeError as cause:
         if model is None or any(problem.section != "model" for problem in cause.problems):
             raise
-        sections = parse(read_text(path))
+        sections = with_current_names(parse(read_text(path)))
         saved = sections.get("model", {})
         sections["model"] = {
             "name": lambda: model,

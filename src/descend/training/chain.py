@@ -262,7 +262,8 @@ def loss_and_derivative(
         if type(loss) is MeanSquaredError and outputs.shape == targets.shape:
             value = F.mse_loss(outputs, targets)
             return value, aten.mse_loss_backward.default(torch.ones_like(value), outputs, targets, 1)
-        if type(loss) is BinaryCrossEntropy and loss.form == "logits" and outputs.shape[1:] == (1,):
+        single = outputs.shape[1:] == (1,)
+        if type(loss) is BinaryCrossEntropy and loss.form == "logits" and loss.pos_weight is None and single:
             if loss.label_smoothing:
                 targets = targets * (1.0 - loss.label_smoothing) + 0.5 * loss.label_smoothing
             value = F.binary_cross_entropy_with_logits(outputs.squeeze(1), targets)

@@ -111,7 +111,13 @@ class PackedLoss:
             if type(loss) is MeanSquaredError and outputs.shape == targets.shape:
                 residual = outputs - targets
                 return residual.square().flatten(1).mean(1), residual.mul_(2.0 / residual[0].numel())
-            if type(loss) is BinaryCrossEntropy and loss.form == "logits" and outputs.shape[2:] == (1,):
+            single = outputs.shape[2:] == (1,)
+            if (
+                type(loss) is BinaryCrossEntropy
+                and loss.form == "logits"
+                and loss.pos_weight is None
+                and single
+            ):
                 return _binary(outputs, targets, loss.label_smoothing)
         with torch.enable_grad():
             leaf = outputs.detach().requires_grad_()
