@@ -165,8 +165,8 @@ def _scipy_color(image: Array, rng: np.random.Generator) -> Array:
     image = image * brightness
     mean = (image @ weights).mean()
     image = mean + contrast * (image - mean)
-    grey = (image @ weights)[:, :, None]
-    saturated: Array = grey + saturation * (image - grey)
+    gray = (image @ weights)[:, :, None]
+    saturated: Array = gray + saturation * (image - gray)
     return saturated
 
 

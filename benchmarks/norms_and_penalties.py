@@ -161,17 +161,17 @@ class NaiveWhitening(nn.Module):
 
     def whiten(self, group: Tensor) -> Tensor:
         """Return (n, c) with zero mean and identity covariance."""
-        centred = group - group.mean(0)
+        centered = group - group.mean(0)
         eye = torch.eye(group.shape[1])
-        covariance = centred.T @ centred / len(group) + (1e-5 if self.newton else 1e-3) * eye
+        covariance = centered.T @ centered / len(group) + (1e-5 if self.newton else 1e-3) * eye
         if not self.newton:
             values, vectors = torch.linalg.eigh(covariance)
-            return centred @ (vectors @ torch.diag(values.rsqrt()) @ vectors.T)
+            return centered @ (vectors @ torch.diag(values.rsqrt()) @ vectors.T)
         trace = covariance.trace()
         normed, root = covariance / trace, eye
         for _ in range(5):
             root = 1.5 * root - 0.5 * (root @ root @ root @ normed)
-        return centred @ (root / trace.sqrt())
+        return centered @ (root / trace.sqrt())
 
 
 def step(regularize: dict[str, object], *, autograd: bool = False) -> Timer:

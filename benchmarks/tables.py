@@ -8,7 +8,7 @@ and reported on the other half. For each table and split a quarter of the rows i
 classification. All contenders get the same rows, and those that stop early take their validation rows from the training rows.
 Each has one thread; the time is that of the processor, for the fit and for the predictions.
 
-The score is the accuracy or R². The normalised score of a contender on a table is its distance from the worst contender as a
+The score is the accuracy or R². The normalized score of a contender on a table is its distance from the worst contender as a
 share of the distance of the best. Intervals are the middle 95 % of 10,000 bootstrap samples of the tables.
 """
 

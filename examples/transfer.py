@@ -1,10 +1,10 @@
-"""Transfer learning: a network trained on the digits 0 to 4 helps with 5 to 9, of which only a few are labelled.
+"""Transfer learning: a network trained on the digits 0 to 4 helps with 5 to 9, of which only a few are labeled.
 
 The first layers, which represent strokes, are kept; the last layer, which classified other digits, is initialized again.
 The result is compared with the same network trained on the few rows only, and with convolutions frozen at their initial
 weights. These images are small and easy, so that a few rows are almost sufficient, and transfer gains one or two points.
 
-    python examples/transfer.py [LABELLED]
+    python examples/transfer.py [LABELED]
 """
 
 import sys
@@ -30,8 +30,8 @@ def digits(classes: range) -> tuple[np.ndarray, np.ndarray]:
     return (rows[selected] / 16).reshape(-1, 1, 8, 8).astype(np.float32), labels[selected]
 
 
-def main(labelled: int = 10, epochs: int = 60, seeds: int = 5) -> dict[str, float]:
-    """Return the mean accuracy over seeds on the unlabelled digits 5 to 9, by initialization."""
+def main(labeled: int = 10, epochs: int = 60, seeds: int = 5) -> dict[str, float]:
+    """Return the mean accuracy over seeds on the unlabeled digits 5 to 9, by initialization."""
     recipe = RECIPE.replace({"stop.max_epochs": epochs})
     images, labels = digits(range(5, 10))
     with tempfile.TemporaryDirectory() as folder:
@@ -53,7 +53,7 @@ def main(labelled: int = 10, epochs: int = 60, seeds: int = 5) -> dict[str, floa
         accuracies = dict.fromkeys(starts, 0.0)
         for seed in range(seeds):
             order = np.random.default_rng(seed).permutation(len(images))
-            few, rest = order[:labelled], order[labelled:]
+            few, rest = order[:labeled], order[labeled:]
             for name, changes in starts.items():
                 run = descend.train((images[few], labels[few]), recipe.replace(changes), seed=seed)
                 accuracies[name] += float((run.predict(images[rest]) == labels[rest]).mean()) / seeds

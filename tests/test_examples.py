@@ -83,7 +83,7 @@ def test_transfer_helps_frozen_convolutions():
     """Frozen convolutions trained on other digits are better than frozen convolutions with random weights."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the small number of rows
-        result = runpy.run_path(str(EXAMPLES / "transfer.py"))["main"](labelled=10, epochs=40, seeds=3)
+        result = runpy.run_path(str(EXAMPLES / "transfer.py"))["main"](labeled=10, epochs=40, seeds=3)
     assert len(result) == 5
     assert all(0.4 < accuracy < 1.0 for accuracy in result.values())
     assert result["pretrained, convolutions frozen"] > result["from scratch, convolutions frozen"]
@@ -123,7 +123,7 @@ class TestCopyMemory:
 
 
 @pytest.mark.slow
-def test_dropout_as_composition_minimises_the_loss_of_the_mean_prediction():
+def test_dropout_as_composition_minimizes_the_loss_of_the_mean_prediction():
     """Each method is better at its own objective, and the loss of the mean is below the mean loss, by the variance."""
     result = runpy.run_path(str(EXAMPLES / "dropout_as_composition.py"))["main"](steps=500)
     sgd, scgd, asc_pg = (result[name] for name in ("sgd", "scgd", "asc_pg"))

@@ -72,7 +72,7 @@ class TestUniformity:
         values = ((self.KEYS >> np.uint64(shift)) & np.uint64(255)).astype(int)
         assert 1e-6 < p_value(values, 256) < 1 - 1e-6
 
-    def test_neighbours_are_independent(self):
+    def test_neighbors_are_independent(self):
         differ = (self.KEYS[1:] ^ self.KEYS[:-1]).view(np.uint8).reshape(-1, 8)
         flips = np.unpackbits(differ, axis=1).sum(axis=1)  # Binomial(63, 1/2) each
         z = (flips.mean() - 31.5) / np.sqrt(63 / 4 / len(flips))

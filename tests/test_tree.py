@@ -36,7 +36,7 @@ def test_no_large_files() -> None:
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".pt2", ".png", ".parquet"])
-def test_a_binary_file_is_recognised(suffix: str, tmp_path: Path) -> None:
+def test_a_binary_file_is_recognized(suffix: str, tmp_path: Path) -> None:
     import numpy as np
     import polars as pl
     import torch

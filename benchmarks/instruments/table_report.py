@@ -11,10 +11,10 @@ from scipy.stats import rankdata
 
 from instruments.text import markdown_table, paragraph
 
-__all__ = ["Measured", "interval", "normalised", "page_of", "ranks"]
+__all__ = ["Measured", "interval", "normalized", "page_of", "ranks"]
 
 SAMPLES = 10_000
-HEADER = ("contender", "normalised score", "rank", "rank of log-loss", "log-loss", "AUC", "wins", "worst case",
+HEADER = ("contender", "normalized score", "rank", "rank of log-loss", "log-loss", "AUC", "wins", "worst case",
           "fit, CPU s", "predict, CPU s")  # fmt: skip
 
 Measured = dict[tuple[str, int, str], dict[str, Any]]
@@ -43,7 +43,7 @@ def page_of(
     blocks = [
         title,
         paragraph(
-            f"Means over {splits} split(s) of each table. Normalised score: 0 for the worst and 1 for the best contender of a "
+            f"Means over {splits} split(s) of each table. Normalized score: 0 for the worst and 1 for the best contender of a "
             "table, by accuracy or R². Log-loss and AUC are those of the classifications. Worst case: the largest distance "
             "from the best contender of a table. In brackets the middle 95 % of bootstrap samples of the tables."
         ),
@@ -70,7 +70,7 @@ def page_of(
 def summary(
     measured: Measured, tables: Sequence[str], contenders: Sequence[str], splits: int
 ) -> list[list[str]]:
-    """Return a row for each contender, the best normalised score first."""
+    """Return a row for each contender, the best normalized score first."""
 
     def means(key: str) -> np.ndarray:
         """Return the means over splits (contenders, tables), of the tables that have the value."""
@@ -86,7 +86,7 @@ def summary(
         )
 
     score, loss, auc = means("score"), means("log_loss"), means("auc")
-    share, rank, behind = normalised(score), ranks(score, higher=True), score.max(0) - score
+    share, rank, behind = normalized(score), ranks(score, higher=True), score.max(0) - score
     loss_rank = ranks(loss, higher=False) if loss.size else loss
     fit, predict = means("fit_seconds").mean(1), means("predict_seconds").mean(1)
     rows = []
@@ -109,10 +109,10 @@ def summary(
     return rows
 
 
-def normalised(scores: np.ndarray) -> np.ndarray:
+def normalized(scores: np.ndarray) -> np.ndarray:
     """Return scores (contenders, tables) as shares of the distance from the worst to the best of each table.
 
-    >>> normalised(np.array([[0.5, 2.0], [0.75, 2.0], [1.0, 2.0]])).tolist()
+    >>> normalized(np.array([[0.5, 2.0], [0.75, 2.0], [1.0, 2.0]])).tolist()
     [[0.0, 1.0], [0.5, 1.0], [1.0, 1.0]]
     """
     low, high = scores.min(0), scores.max(0)

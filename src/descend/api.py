@@ -248,7 +248,7 @@ def _execute(
         return session.finish()
     if model is not None or batches is not None:
         raise UserError(
-            "init.restarts and model.ensemble train several networks from weights that the recipe initialises; they "
+            "init.restarts and model.ensemble train several networks from weights that the recipe initializes; they "
             "cannot be used with a model of your own"
         )
     run = train_restarts(plan, folder, resume=resume, observers=observers, watchers=watchers)

@@ -282,7 +282,7 @@ def did_you_mean(word: str, names: Iterable[str]) -> str:
     """Return the most similar valid name as a question, or the names if none is similar, at most forty of them.
 
     A name is similar if it starts with the word, has it as one of its parts (``epochs`` in ``max_epochs``), or differs
-    in one of three letters: letters that are inserted, deleted, replaced or exchanged with their neighbour count.
+    in one of three letters: letters that are inserted, deleted, replaced or exchanged with their neighbor count.
 
     >>> did_you_mean("adm", ["sgd", "adam", "rmsprop"]), did_you_mean("epochs", ["max_epochs", "patience"])
     ("did you mean 'adam'?", "did you mean 'max_epochs'?")

@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 RUN_MARKERS = ("recipe.toml", "schema.json")
-"""The files by which a run folder is recognised."""
+"""The files by which a run folder is recognized."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -155,7 +155,7 @@ def check_unused(folder: Path, *, what: str = "run", markers: Sequence[str] = RU
     Args:
         folder: the folder to write into.
         what: what the folder will hold, for the message of an error. Default "run".
-        markers: the files by which a folder that already holds one is recognised. Default: those of a run, so a
+        markers: the files by which a folder that already holds one is recognized. Default: those of a run, so a
             recipe of the user's own is not taken for a run.
 
     Raises:

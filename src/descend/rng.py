@@ -63,7 +63,7 @@ def seeder(device: torch.device) -> Callable[[int], object]:
     """Return a function that seeds torch's global generator of a device in about a microsecond.
 
     ``torch.manual_seed`` seeds the generators of all backends; a training step needs only the one that its layers
-    use. Seeding a CUDA generator stores a number and does not synchronise with the device.
+    use. Seeding a CUDA generator stores a number and does not synchronize with the device.
     """
     if device.type == "cuda":
         index = torch.cuda.current_device() if device.index is None else device.index

@@ -11,7 +11,7 @@ from scipy import ndimage
 from descend.augmentation import Background, Blur, Color, FeatureDropout, Noise, Occlude
 from descend.augmentation.base import Layout
 from descend.augmentation.blur import blurred
-from descend.augmentation.color import grey
+from descend.augmentation.color import gray
 from descend.augmentation.occlusion import boxes
 from descend.errors import UserError
 
@@ -71,7 +71,7 @@ class TestColor:
         result = self.one(name, factor)(images, generator())[0].permute(1, 2, 0).numpy() * 255
         np.testing.assert_allclose(
             result, expected, atol=1.51
-        )  # PIL rounds grey and result to integer levels
+        )  # PIL rounds gray and result to integer levels
 
     @pytest.mark.parametrize("channels", [1, 3, 4])
     def test_combined_factors_equal_a_sequence(self, channels):
@@ -83,10 +83,10 @@ class TestColor:
             for spread in (0.5, 0.4, 0.9)
         )
         expected = b * expected
-        mean = grey(expected).mean((1, 2, 3), keepdim=True)
+        mean = gray(expected).mean((1, 2, 3), keepdim=True)
         expected = mean + c * (expected - mean)
         if channels > 1:
-            expected = grey(expected) + s * (expected - grey(expected))
+            expected = gray(expected) + s * (expected - gray(expected))
         torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-5)
 
     def test_factors_are_uniform_in_their_ranges(self):
@@ -100,12 +100,12 @@ class TestColor:
     def test_strength_zero_is_the_identity(self):
         assert torch.equal(Color(brightness=0, contrast=0, saturation=0)(PIXELS, generator()), PIXELS)
         one = PIXELS[:, :1]
-        assert torch.equal(Color(brightness=0, contrast=0)(one, generator()), one)  # grey has no saturation
+        assert torch.equal(Color(brightness=0, contrast=0)(one, generator()), one)  # gray has no saturation
 
     def test_means_are_kept(self):
         result = Color(brightness=0)(PIXELS, generator())
         torch.testing.assert_close(
-            grey(result).mean((1, 2, 3)), grey(PIXELS).mean((1, 2, 3)), rtol=1e-5, atol=1e-6
+            gray(result).mean((1, 2, 3)), gray(PIXELS).mean((1, 2, 3)), rtol=1e-5, atol=1e-6
         )
 
 

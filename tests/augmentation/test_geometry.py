@@ -115,7 +115,7 @@ class TestCrop:
         reference = functional.interpolate(
             SQUARE[:, :, top : top + 4, left : left + 4], scale_factor=2, mode="bilinear", align_corners=False
         )
-        # At the edge of the window the slice has no neighbours.
+        # At the edge of the window the slice has no neighbors.
         torch.testing.assert_close(result[..., 1:-1, 1:-1], reference[..., 1:-1, 1:-1], rtol=0, atol=1e-5)
 
     def test_areas_and_ratios_are_within_their_ranges(self):
@@ -169,7 +169,7 @@ class TestDeform:
         ratio = field / smooth  # the same at each pixel for any sample
         np.testing.assert_allclose(ratio, np.broadcast_to(ratio[:1, :1], ratio.shape), rtol=1e-8)
 
-    def test_smoothness_correlates_neighbours(self):
+    def test_smoothness_correlates_neighbors(self):
         def roughness(smoothness):
             field = Deform(smoothness=smoothness).field(torch.zeros(200, 1, 16, 16), generator())
             return float(field.diff(dim=-1).square().mean())

@@ -195,7 +195,7 @@ class TestLayout:
             {
                 "age": [None if i % 9 == 0 else float(i) for i in range(60)],
                 "member": [i % 2 == 0 for i in range(60)],
-                "colour": [("red", "blue", None)[i % 3] for i in range(60)],
+                "color": [("red", "blue", None)[i % 3] for i in range(60)],
                 "size": [i * 0.5 for i in range(60)],
                 "y": LABELS,
             }
@@ -203,7 +203,7 @@ class TestLayout:
         prepared = prepare(read(frame, target="y"))
         layout = layout_of(prepared.schema, prepared.preprocess)
         assert prepared.preprocess.names == (
-            "age", "member", "size", "colour=blue", "colour=red", "age is missing", "colour is missing"
+            "age", "member", "size", "color=blue", "color=red", "age is missing", "color is missing"
         )  # fmt: skip
         assert layout.numbers.tolist() == [True, False, True, False, False, False, False]
         assert layout.columns.tolist() == [0, 1, 3, 2, 2, 0, 2]
@@ -423,13 +423,13 @@ class TestInATraining:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_on_a_gpu_it_is_reproducible_and_does_not_synchronise(name):
+def test_on_a_gpu_it_is_reproducible_and_does_not_synchronize(name):
     device = torch.device("cuda")
     method = AUGMENTATIONS[name]()
     images = PIXELS.to(device)
     samples = [torch.Generator(device=device).manual_seed(1) for _ in range(2)]
     first = method(images, samples[0])
-    torch.cuda.set_sync_debug_mode("error")  # nothing may synchronise with the device
+    torch.cuda.set_sync_debug_mode("error")  # nothing may synchronize with the device
     try:
         again = method(images, samples[1])
     finally:

@@ -21,7 +21,7 @@ def files_of(folder):
 
 
 def test_the_units_of_the_loss_of_a_regression_are_stated(descend):
-    """The target is standardised for training; errors are in its own units."""
+    """The target is standardized for training; errors are in its own units."""
     shown = descend("train", "diabetes", "--set", "stop.max_epochs=1", "--out", "run").out
     flat = " ".join(shown.split())
     assert "The loss is that of the standardized target; the other numbers are in the units of" in flat
@@ -239,7 +239,7 @@ class TestTheFolder:
             ["{houses}", "--target", "band", "--set", "optimizer.lrr=1"],
             ["[optimizer] lrr", "did you mean 'lr'?"],
         ),
-        (["{houses}", "--target", "band", "--set", "optimiser.lr=1"], ["did you mean 'optimizer'?"]),
+        (["{houses}", "--target", "band", "--set", "optimiser.lr=1"], ["did you mean 'optimizer.lr'?"]),
         (["{houses}", "--target", "band", "--set", "optimizer.name=adm"], ["did you mean 'adam'?"]),
         (
             ["{houses}", "--target", "band", "--set", "optimizer.lr=[1"],

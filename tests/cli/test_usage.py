@@ -25,6 +25,11 @@ import pytest
             "train iris --verbosity",
             "No such option: --verbosity. Settings of the recipe are set by --set SECTION.KEY=VALUE. See: descend train --help",
         ),
+        (
+            "train iris.csv price",
+            "Unexpected argument: price. Did you mean --target price? See: descend train --help",
+        ),
+        ("train iris --preset best", "--preset best: expected quick or good"),
         ("predict run rows.csv --target y", "No such option: --target. See: descend predict --help"),
         (
             "export run",

@@ -328,7 +328,7 @@ class TestState:
         )
 
 
-def test_baking_constraints_only_leaves_other_parametrisations() -> None:
+def test_baking_constraints_only_leaves_other_parametrizations() -> None:
     model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(3, 2)), nn.Linear(2, 2))
     constrain(model, binary(), "1")
     assert sorted(remove_parametrizations(model, constraints_only=True).state_dict()) == [

@@ -12,7 +12,7 @@ VALUES = ["M", "S", None, "L"]
 FRAME = pandas.DataFrame(
     {
         "size": pandas.Categorical(VALUES, ["S", "M", "L"], ordered=True),
-        "colour": pandas.Categorical(["b", "a", "b", "a"]),
+        "color": pandas.Categorical(["b", "a", "b", "a"]),
         "y": [1, 2, 3, 4],
     }
 )
@@ -35,7 +35,7 @@ def test_the_order_in_a_file_is_read(tmp_path, ending):
     source = read(write(tmp_path, ending), target="y")
     assert source.frame["size"].dtype == pl.Enum(["S", "M", "L"])
     assert source.frame["size"].to_list() == VALUES
-    assert source.frame["colour"].dtype == pl.Categorical
+    assert source.frame["color"].dtype == pl.Categorical
     assert source.notes == ()
 
 

@@ -27,7 +27,7 @@ def test_kinds_are_inferred_from_values_and_from_text():
             "truth_text": ["True", "FALSE"] * (N // 2),
             "day": [dt.date(2024, 1, 1) + dt.timedelta(days=i) for i in range(N)],
             "day_text": [f"2024-01-{i % 28 + 1:02d}" for i in range(N)],
-            "colour": ["red", "green", None] * (N // 3),
+            "color": ["red", "green", None] * (N // 3),
             "always": [7] * N,
             "always_text": ["same"] * N,
             "always_true": [True] * N,
@@ -37,7 +37,7 @@ def test_kinds_are_inferred_from_values_and_from_text():
     )
     assert result == {
         "number": "numeric", "number_text": "numeric", "truth": "boolean", "truth_text": "boolean",
-        "day": "date", "day_text": "date", "colour": "categorical", "always": "constant",
+        "day": "date", "day_text": "date", "color": "categorical", "always": "constant",
         "always_text": "constant", "always_true": "constant", "nothing": "empty", "nothing_text": "empty",
     }  # fmt: skip
 
@@ -113,10 +113,10 @@ def test_infinities_name_their_rows():
 def test_all_problems_are_reported_at_once():
     message = refusal(
         {"x": [1.0, np.inf] * 20, "soon": ["2024-01-31"] * 39 + ["soon"], "tags": [[1]] * 40},
-        columns={"colour": "ignore"},
+        columns={"color": "ignore"},
     )
     assert "4 problems" in message
-    for word in ("'x'", "'soon'", "'tags'", "'colour'"):
+    for word in ("'x'", "'soon'", "'tags'", "'color'"):
         assert word in message
 
 

@@ -15,7 +15,7 @@ ZSTANDARD = bytes.fromhex("28b52ffd200c6100") + b"\x00" + TABLE  # one raw block
 
 
 @pytest.mark.parametrize("suffix", COMPRESS)
-def test_content_is_recognised_and_restored(suffix):
+def test_content_is_recognized_and_restored(suffix):
     packed = COMPRESS[suffix](TABLE)
     assert compression_of(packed) == suffix
     assert decompress("a.csv", packed, suffix) == (TABLE, "")

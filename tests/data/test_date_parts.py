@@ -68,7 +68,7 @@ def test_sine_and_cosine(position):
     assert float(cosine) == pytest.approx(np.cos(2 * np.pi * position), abs=1e-12)
 
 
-def test_a_missing_date_is_the_centre_of_each_circle():
+def test_a_missing_date_is_the_center_of_each_circle():
     days = torch.tensor([float("nan"), 0.25], dtype=torch.float64)
     result = cyclic_inputs(days, ["hour", "weekday"])
     assert result[0].tolist() == [0.0] * 4

@@ -95,13 +95,13 @@ class TestAgainstScikitLearn:
 
     def test_dividing_by_singular_values_gives_columns_of_length_one(self):
         rows = RANDOM.normal(size=(N, D)) @ MIX
-        centred = rows - rows.mean(axis=0)
-        left, singular, right = np.linalg.svd(centred, full_matrices=False)
-        normalised = (centred @ right.T) / (singular + 1e-12)
-        np.testing.assert_allclose(np.abs(normalised), np.abs(left), atol=1e-9)
-        np.testing.assert_allclose(np.linalg.norm(normalised, axis=0), 1, rtol=1e-9)
+        centered = rows - rows.mean(axis=0)
+        left, singular, right = np.linalg.svd(centered, full_matrices=False)
+        normalized = (centered @ right.T) / (singular + 1e-12)
+        np.testing.assert_allclose(np.abs(normalized), np.abs(left), atol=1e-9)
+        np.testing.assert_allclose(np.linalg.norm(normalized, axis=0), 1, rtol=1e-9)
         whitened = applied(whiten(rows, standardize=False), rows)
-        np.testing.assert_allclose(np.abs(whitened), np.sqrt(N) * np.abs(normalised), atol=1e-5)
+        np.testing.assert_allclose(np.abs(whitened), np.sqrt(N) * np.abs(normalized), atol=1e-5)
 
 
 class TestWhitening:
@@ -189,7 +189,7 @@ def mixed(rows=120):
         {
             "a": [None if i % 9 == 0 else float(v) * 1e4 for i, v in enumerate(base[:, 0])],
             "member": [i % 2 == 0 for i in range(rows)],
-            "colour": [("red", "blue", "green")[i % 3] for i in range(rows)],
+            "color": [("red", "blue", "green")[i % 3] for i in range(rows)],
             "b": base[:, 1],
             "c": base[:, 2] * 1e-3 + 5,
             "y": base.sum(1) > 0,
@@ -247,7 +247,7 @@ class TestInTheSchema:
         before = prepare(read((images, np.arange(600) % 2)), all_rows("standard")).train.inputs.flatten(1)
         assert (
             np.corrcoef(before.numpy().ravel(), inputs.ravel())[0, 1] > 0.9
-        )  # the images are still recognisable
+        )  # the images are still recognizable
 
     @pytest.mark.parametrize(
         "scale", ["pca", "whiten", "zca", {"name": "zca", "ridge": 0.1, "standardize": False}]
@@ -277,7 +277,7 @@ class TestInTheSchema:
             Rotation.of(np.zeros(3), np.eye(3)),
             dataclasses.replace(good, packed=good.packed[:-8]),
             dataclasses.replace(good, packed="*" * 11),
-            dataclasses.replace(good, centre=(0.0,)),
+            dataclasses.replace(good, center=(0.0,)),
             Rotation.of(np.zeros(D), np.full((D, D), np.nan)),
         ):
             content = json.loads(schema.to_json())

@@ -19,7 +19,7 @@ def test_the_encoding_of_a_table_equals_scikit_learn():
     numbers[RANDOM.random((N, 3)) < 0.1] = np.nan
     strings = RANDOM.choice(["red", "green", "blue"], N)
     frame = pl.DataFrame(numbers, schema=["a", "b", "c"], nan_to_null=True).with_columns(
-        colour=pl.Series(strings)
+        color=pl.Series(strings)
     )
     prepared = prepare(
         Source("t", None, "table", np.arange(N) % 2, ("y",), frame=frame), DataSettings(clip="none"), 3

@@ -192,7 +192,7 @@ def test_the_nearest_name_is_suggested_for_a_wrong_column():
         take(pl.DataFrame({"price": [1], "size": [2]}), ["prise"], "target")
 
 
-def test_frames_are_recognised():
+def test_frames_are_recognized():
     assert is_frame(pandas.DataFrame({"a": [1]}))
     assert is_frame(pl.DataFrame({"a": [1]}))
     assert is_frame(pyarrow.table({"a": [1]}))
@@ -221,7 +221,7 @@ def test_integers_among_fractions_in_nested_lists_are_not_rounded():
     assert frame.rows() == [(2**60 + 1, 0.5), (2**60 + 2, 1.5)]
 
 
-def test_a_lazy_frame_is_recognised_without_a_warning():
+def test_a_lazy_frame_is_recognized_without_a_warning():
     lazy = pl.LazyFrame({"a": [1, 2], "b": ["x", "y"]})
     assert is_frame(lazy)
     assert as_frame(lazy).rows() == [(1, "x"), (2, "y")]

@@ -38,9 +38,9 @@ def test_a_folder_with_class_subfolders(tmp_path):
         assert np.array_equal(source.inputs[4].transpose(1, 2, 0), np.asarray(picture))
 
 
-def test_grey_images_have_one_channel_and_mixed_ones_three(tmp_path):
+def test_gray_images_have_one_channel_and_mixed_ones_three(tmp_path):
     assert read_image_folder(classes(tmp_path, "L")).inputs.shape == (6, 1, 8, 10)
-    save(tmp_path / "dog" / "colour.png")
+    save(tmp_path / "dog" / "color.png")
     assert read_image_folder(tmp_path).inputs.shape == (7, 3, 8, 10)
 
 
@@ -60,7 +60,7 @@ def test_every_pixel_format_is_read(tmp_path, mode):
     assert invalid[:, -1].min() > 215
 
 
-def test_sixteen_bit_grey_is_scaled_to_eight(tmp_path):
+def test_sixteen_bit_gray_is_scaled_to_eight(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         Image.fromarray(np.array([[0, 257, 65535, 32896]], dtype=np.uint16)).save(tmp_path / name / "x.png")
@@ -210,7 +210,7 @@ class TestDeepImages:
         assert joined.white == 511.0
 
     def test_images_without_a_level_are_refused_by_name(self, tmp_path):
-        with pytest.raises(DataError, match=r"1\.tif: grey levels from -3 to 7; levels below 0"):
+        with pytest.raises(DataError, match=r"1\.tif: gray levels from -3 to 7; levels below 0"):
             read_image_folder(self.folder(tmp_path, [5, -3], "tif", np.int32))
 
     def test_validation_images_are_read_as_those_of_training(self, tmp_path):

@@ -42,7 +42,7 @@ def test_black_images_do_not_matter():
 @pytest.mark.parametrize(
     ("levels", "message"),
     [
-        ([[-1, 3]], r"0\.tif: grey levels from -1 to 3; levels below 0"),
+        ([[-1, 3]], r"0\.tif: gray levels from -1 to 3; levels below 0"),
         ([[0.0, np.nan]], "NaN or infinite"),
         ([[0.0, np.inf]], "NaN or infinite"),
         ([[0.25, 7.5]], r"do not tell which level is white; specify it .*data\.image_white"),

@@ -53,7 +53,7 @@ def test_a_mixed_table_end_to_end(tmp_path):
     frame = pl.DataFrame(
         {
             "size": [None if i % 10 == 0 else float(i % 37) for i in range(n)],
-            "colour": [("red", "green", "")[i % 3] for i in range(n)],
+            "color": [("red", "green", "")[i % 3] for i in range(n)],
             "sold": ["True" if i % 2 else "False" for i in range(n)],
             "when": [f"20{i % 24:02d}-03-01" for i in range(n)],
             "always": [1] * n,
@@ -67,7 +67,7 @@ def test_a_mixed_table_end_to_end(tmp_path):
     assert kinds == ["numeric", "categorical", "boolean", "date", "constant", "empty"]
     assert prepared.preprocess.names == (
         "size", "sold", "when", "when: weekday (sine)", "when: weekday (cosine)", "when: day of year (sine)",
-        "when: day of year (cosine)", "colour=green", "colour=red", "size is missing", "colour is missing",
+        "when: day of year (cosine)", "color=green", "color=red", "size is missing", "color is missing",
     )  # fmt: skip
     assert len(prepared.table) == 6
     assert any("'always'" in note for note in prepared.notes)

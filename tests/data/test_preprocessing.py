@@ -47,7 +47,7 @@ def test_a_large_offset_costs_no_precision():
     expected = (exact - exact.mean()) / exact.std()
     np.testing.assert_allclose(encoded.numpy(), expected.astype(np.float64), atol=3e-7)
     naive = (torch.from_numpy(rows).float() - float(shift[0])) / float(spread[0])
-    assert float((naive - encoded).abs().max()) > 1  # centring in float32 would lose all precision
+    assert float((naive - encoded).abs().max()) > 1  # centering in float32 would lose all precision
 
 
 def test_imputation_indicators_one_hot_and_booleans_by_hand():
@@ -86,7 +86,7 @@ def test_the_smooth_bound():
 def sources():
     mixed = {
         "number": [None if i % 9 == 0 else i / 7 for i in range(N)],
-        "colour": [("red", "blue", None)[i % 3] for i in range(N)],
+        "color": [("red", "blue", None)[i % 3] for i in range(N)],
         "truth": [None if i % 11 == 0 else i % 2 == 0 for i in range(N)],
         "day": [f"2024-01-{i % 28 + 1:02d}" for i in range(N)],
         "y": [i * 0.1 for i in range(N)],
@@ -152,7 +152,7 @@ def test_export_is_bit_exact_with_any_number_of_rows(name, tmp_path):
         np.testing.assert_array_equal(result, expected[:size].numpy())
 
 
-def test_the_bound_applies_to_standardised_numbers_only():
+def test_the_bound_applies_to_standardized_numbers_only():
     source = read((RANDOM.normal(size=(40, 3)), np.arange(40) % 2))
     assert prepare(source).schema.clip == DataSettings().clip == 10.0
     assert prepare(source, DataSettings(clip="none")).schema.clip is None

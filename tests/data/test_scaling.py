@@ -55,7 +55,7 @@ def test_constant_columns_have_scale_one():
         assert standard(np.full((1000, 1), value))[1].tolist() == [1.0]
 
 
-def test_images_are_standardised_by_channel():
+def test_images_are_standardized_by_channel():
     images = RANDOM.integers(0, 256, (40, 3, 6, 5), dtype=np.uint8)
     images[:, 2] = 17
     prepared = prepare(read((images, np.arange(40) % 2)))
@@ -67,7 +67,7 @@ def test_images_are_standardised_by_channel():
     assert inputs[:, 2].abs().max() == 0
 
 
-def test_tensors_are_standardised_by_entry_or_by_channel():
+def test_tensors_are_standardized_by_entry_or_by_channel():
     flat = RANDOM.normal(size=(40, 3, 2)) * [1, 5] + 3
     inputs = prepare(read((flat, np.arange(40) % 2))).train.inputs
     torch.testing.assert_close(inputs.std(0, correction=0), torch.ones(3, 2), rtol=1e-5, atol=1e-5)

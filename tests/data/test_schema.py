@@ -18,7 +18,7 @@ from descend.errors import DataError, RunError
 N = 60
 MIXED: dict[str, list[Any]] = {
     "number": [None if i % 9 == 0 else i / 7 for i in range(N)],
-    "colour": [("red", "blue", "grün", None)[i % 4] for i in range(N)],
+    "color": [("red", "blue", "grün", None)[i % 4] for i in range(N)],
     "truth": [i % 2 == 0 for i in range(N)],
     "day": [f"2024-01-{i % 28 + 1:02d}" for i in range(N)],
     "same": [3] * N,
@@ -249,7 +249,7 @@ def test_the_table_describes_the_columns():
     rows = {row["name"]: row for row in SCHEMAS["mixed"].table()}
     assert rows["number"]["missing"] == "7"
     assert rows["day"]["values"] == "2024-01-01 to 2024-01-28 (number, weekday, day of month, day of year)"
-    assert rows["colour"]["values"] == "3 categories"
+    assert rows["color"]["values"] == "3 categories"
     assert "always 3" in rows["same"]["note"]
 
 

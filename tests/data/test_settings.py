@@ -31,7 +31,7 @@ def test_values_of_a_toml_file_are_accepted():
     "wrong",
     [
         {"validation": 1.0}, {"test": -0.1}, {"clip": 0}, {"clip": "off"}, {"batch_size": 0}, {"task": "guess"},
-        {"columns": {"a": "colour"}}, {"sampling": "epochs"}, {"max_categories": 0}, {"image_size": 0},
+        {"columns": {"a": "color"}}, {"sampling": "epochs"}, {"max_categories": 0}, {"image_size": 0},
         {"class_weights": True}, {"separator": "::"},
     ],
 )  # fmt: skip

@@ -24,7 +24,7 @@ class Stream:
 
 
 @pytest.mark.parametrize("name", sorted(contents(FRAME)))
-def test_every_format_is_recognised_by_its_content(monkeypatch, name):
+def test_every_format_is_recognized_by_its_content(monkeypatch, name):
     monkeypatch.setattr(sys, "stdin", Stream(contents(FRAME)[name]))
     source = read("-", target="y")
     assert source.frame.rows() == FRAME.drop("y").rows()

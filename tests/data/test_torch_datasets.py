@@ -24,12 +24,12 @@ class Items(Dataset):
         return item() if callable(item) else item
 
 
-def labelled(n=40):
+def labeled(n=40):
     return Items([(torch.full((2, 3), float(i)), "ab"[i % 2]) for i in range(n)])
 
 
 def test_targets_are_collected_and_inputs_stay_lazy():
-    source = read(labelled())
+    source = read(labeled())
     assert source.kind == "dataset"
     assert source.targets.tolist() == ["a", "b"] * 20
     prepared = prepare(source)
@@ -43,14 +43,14 @@ def test_targets_are_collected_and_inputs_stay_lazy():
 
 
 def test_stored_targets_need_no_pass_over_the_items():
-    data = labelled()
+    data = labeled()
     data.targets = ["a", "b"] * 20
     read(data)
     assert data.requested < 5
 
 
 def test_an_attribute_that_holds_something_else_is_not_trusted():
-    data = labelled()
+    data = labeled()
     data.targets = [0, 1] * 20
     assert read(data).targets.tolist() == ["a", "b"] * 20
 
@@ -70,7 +70,7 @@ def test_weights_are_taken_from_the_items():
     assert prepared.train.dataset[row][2] == 1.0 + row
 
 
-def test_regression_items_are_standardised_as_in_memory():
+def test_regression_items_are_standardized_as_in_memory():
     values = np.linspace(5, 9, 30)
     prepared = prepare(read(Items([(np.ones(2), value) for value in values])))
     assert prepared.schema.task == "regression"
@@ -80,8 +80,8 @@ def test_regression_items_are_standardised_as_in_memory():
 
 
 def test_a_dataset_is_encoded_for_evaluation():
-    prepared = prepare(read(labelled()))
-    part = encode_source(read(labelled(6)), prepared.schema)
+    prepared = prepare(read(labeled()))
+    part = encode_source(read(labeled(6)), prepared.schema)
     assert part.targets.tolist() == [0, 1, 0, 1, 0, 1]
     with pytest.raises(DataError, match="trained on data of kind dataset"):
         encode_source(read((np.zeros((4, 2)), list("abab"))), prepared.schema)

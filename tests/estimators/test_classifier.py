@@ -36,13 +36,13 @@ def same_weights(one: Classifier, other: Classifier) -> bool:
 
 def table(n: int = 120, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
     rng = np.random.default_rng(seed)
-    colour = rng.choice(["red", "green", "blue"], n)
+    color = rng.choice(["red", "green", "blue"], n)
     size = rng.normal(size=n)
-    y = np.where((colour == "red") ^ (size > 0.5), "yes", "no")
+    y = np.where((color == "red") ^ (size > 0.5), "yes", "no")
     size[rng.random(n) < 0.1] = np.nan
     missing: Any = None
     shape = pd.Categorical(np.where(rng.random(n) < 0.1, missing, rng.choice(["round", "long"], n)))
-    frame = pd.DataFrame({"colour": colour, "size": size, "shape": shape, "new": rng.random(n) < 0.5})
+    frame = pd.DataFrame({"color": color, "size": size, "shape": shape, "new": rng.random(n) < 0.5})
     return frame, y
 
 
@@ -117,7 +117,7 @@ def test_mixed_columns_of_pandas_and_polars():
     assert model.feature_names_in_.tolist() == list(X.columns)
     assert model.n_features_in_ == 4
     kinds = {column.name: column.kind for column in model.run_.schema.columns}
-    assert kinds == {"colour": "categorical", "size": "numeric", "shape": "categorical", "new": "boolean"}
+    assert kinds == {"color": "categorical", "size": "numeric", "shape": "categorical", "new": "boolean"}
     other = pl.from_pandas(X)
     assert same_weights(Classifier(hidden=32, lr=0.01, random_state=0).fit(other, y), model)
     assert np.array_equal(model.predict_proba(other), model.predict_proba(X))
@@ -128,21 +128,21 @@ def test_unseen_categories_and_missing_values_at_prediction():
     X, y = table()
     model = Classifier(**QUICK).fit(X, y)
     new = X.iloc[:3].copy().astype({"shape": object})
-    new["colour"] = ["violet", None, "red"]
+    new["color"] = ["violet", None, "red"]
     new["shape"] = ["square", "long", np.nan]
     new["size"] = np.nan
     predicted = model.predict_proba(new)
     assert np.isfinite(predicted).all()
     # Unseen categories are equivalent to each other.
     none = new.iloc[[0, 0]].copy()
-    none["colour"] = ["violet", "purple"]
+    none["color"] = ["violet", "purple"]
     first, second = model.predict_proba(none)
     assert np.allclose(first, second, rtol=1e-12)
 
 
 def test_object_arrays_of_strings_and_numbers():
     X, y = table()
-    cells = X[["colour", "size"]].to_numpy(dtype=object)
+    cells = X[["color", "size"]].to_numpy(dtype=object)
     model = Classifier(hidden=32, lr=0.01, random_state=0).fit(cells, y)
     assert model.score(cells, y) > 0.85
     assert not hasattr(model, "feature_names_in_")

@@ -55,7 +55,7 @@ def test_of_the_estimator_of_a_search() -> None:
 
 def test_partial_fit_trains_one_network() -> None:
     with pytest.raises(
-        RecipeError, match="preset: partial_fit trains one network, pass by pass; use fit, or quick"
+        RecipeError, match='preset: partial_fit trains one network, pass by pass; use fit, or "quick"'
     ):
         Classifier(preset="good").partial_fit(X, CLASSES, classes=[0, 1])
 

@@ -392,8 +392,13 @@ def test_a_failed_write_keeps_the_previous_file(tmp_path: Path, monkeypatch: pyt
 
 
 def test_an_unknown_format_is_refused_with_the_nearest_name() -> None:
+    run = descend.train("iris", QUICK)
     with pytest.raises(UserError, match="unknown export format 'onx'; did you mean 'onnx'"):
-        descend.train("iris", QUICK).export("onx")
+        run.export("onx")
+    with pytest.raises(
+        UserError, match=r"unknown export format 'm.onnx'; did you mean \('onnx', 'm.onnx'\)\?"
+    ):
+        run.export("m.onnx")
 
 
 def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ def test_all_panels_are_drawn_without_network_requests(browser, folder, name):
         assert page.requests() == []
 
 
-def test_colours_follow_the_readers_scheme(browser, folder):
+def test_colors_follow_the_readers_scheme(browser, folder):
     line = "document.querySelector('#plot-batch_norm-0 .js-line').style.stroke"
     with browser.open(folder / "batch_norm.html") as page:
         day = page.value(line)

@@ -97,7 +97,7 @@ def test_both_renderers_support_every_mark_and_escape_text():
     rows = ((0.0, 1.0), (None, 0.5))
     marks = (
         Contours((0.0, 1.0), (0.0, 1.0), rows),
-        Cells(rows, text=(("<b>", ""), ("", "x")), grey=True),
+        Cells(rows, text=(("<b>", ""), ("", "x")), gray=True),
         Line(xs, ys, "<i>line</i> $a_b$", low=(0.5, 5.0, None), high=(2.0, 20.0, None), dots=True),
         Points(xs, ys, "points", "s2"),
     )
@@ -130,7 +130,7 @@ def test_numbers_depend_on_the_seed_only():
     assert first.conditions != other.conditions
 
 
-def test_colours_are_those_of_the_report_and_distinct():
+def test_colors_are_those_of_the_report_and_distinct():
     known = light()
     assert (known["s1"], known["s2"]) == (known["training"], known["validation"])
     assert len(set(SERIES.values())) == len(SERIES)

@@ -132,7 +132,7 @@ def test_the_initial_scaling_is_of_the_damped_pair():
 class Synchronizations(TorchDispatchMode):
     """Records every operation that returns a number to Python or whose shape depends on values."""
 
-    SYNCHRONISING = ("_local_scalar_dense", "nonzero", "is_nonzero", "masked_select", "equal", "item")
+    SYNCHRONIZING = ("_local_scalar_dense", "nonzero", "is_nonzero", "masked_select", "equal", "item")
 
     def __init__(self):
         super().__init__()
@@ -141,7 +141,7 @@ class Synchronizations(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         self.operations += 1
         name = function.overloadpacket.__name__
-        if name in self.SYNCHRONISING:
+        if name in self.SYNCHRONIZING:
             self.waits.append(name)
         return function(*args, **(kwargs or {}))
 
@@ -159,7 +159,7 @@ def operations(count):
 
 
 def test_nothing_synchronizes_with_the_device():
-    """A known fault: one synchronisation for each pair. The number of kernels does not depend on that of the pairs."""
+    """A known fault: one synchronization for each pair. The number of kernels does not depend on that of the pairs."""
     assert operations(10) == operations(2)
     with Synchronizations() as seen:  # the control
         assert draw(2).sum().item() != 0

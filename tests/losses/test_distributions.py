@@ -191,7 +191,7 @@ class TestDistributions:
         binomial = NegativeBinomial(dispersion=0.5).distribution(Z)["standard_deviation"].values[:, 0].numpy()
         np.testing.assert_allclose(binomial, stats.nbinom.std(2.0, 1 / (1 + 0.5 * mean)))
 
-    def test_predictions_are_their_centre(self) -> None:
+    def test_predictions_are_their_center(self) -> None:
         outputs = torch.tensor([[0.3, -1.0, 0.2, 0.9]])
         for name, loss in (("gaussian_mean", Gaussian()), ("negative_binomial_mean", NegativeBinomial())):
             torch.testing.assert_close(OUTPUTS[name]()(outputs), loss.distribution(outputs)["mean"].values)

@@ -109,7 +109,7 @@ class TestSinkhorn:
         entropy = np.minimum(stats.entropy(p, axis=1), stats.entropy(q, axis=1))
         assert (got >= exact - 1e-9).all()
         assert (got <= exact + epsilon * entropy + 1e-9).all()
-        assert (got > exact + 1e-4 * epsilon).all()  # the regularisation has an effect
+        assert (got > exact + 1e-4 * epsilon).all()  # the regularization has an effect
 
     @pytest.mark.slow
     def test_it_converges_to_the_optimum(self):
@@ -118,8 +118,8 @@ class TestSinkhorn:
         got = sinkhorn(p, q, torch.tensor(self.COST), epsilon=1e-3, iterations=20_000).numpy()
         np.testing.assert_allclose(got, exact, atol=1.5e-3)
 
-    def test_it_is_the_regularised_optimum(self):
-        """Against SciPy's minimiser of <P, C> + ε KL(P ‖ p qᵀ) over 2 × 2 plans, which have one degree of freedom."""
+    def test_it_is_the_regularized_optimum(self):
+        """Against SciPy's minimizer of <P, C> + ε KL(P ‖ p qᵀ) over 2 × 2 plans, which have one degree of freedom."""
         p, q, cost, epsilon = (
             np.array([0.3, 0.7]),
             np.array([0.6, 0.4]),

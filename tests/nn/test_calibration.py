@@ -1,4 +1,4 @@
-"""Calibration is compared with SciPy's minimisers and scikit-learn's calibrators, and never raises the fitted log-loss."""
+"""Calibration is compared with SciPy's minimizers and scikit-learn's calibrators, and never raises the fitted log-loss."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def log_losses(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tenso
 @pytest.mark.parametrize("classes", [1, 2, 5])
 @pytest.mark.parametrize("rows", [7, 300])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_the_temperature_minimises_the_penalised_log_loss(classes, rows, weighted):
+def test_the_temperature_minimizes_the_penalized_log_loss(classes, rows, weighted):
     logits, targets = sample(rows, classes)
     weights = torch.rand(rows, generator=torch.Generator().manual_seed(1)) if weighted else None
     scaling = TemperatureScaling()

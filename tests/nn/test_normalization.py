@@ -14,7 +14,7 @@ def sample(dims, seed=0):
     return 3.0 + 2.0 * torch.randn(SHAPES[dims], dtype=torch.float64, generator=generator)
 
 
-def standardised(x, over, eps):
+def standardized(x, over, eps):
     """The definition: subtract the mean, divide by the root of the biased variance plus eps."""
     mean = x.mean(over, keepdim=True)
     variance = ((x - mean) ** 2).mean(over, keepdim=True)
@@ -35,7 +35,7 @@ CASES = [
 def test_definition(name, settings, dims, over):
     norm = NORMS[name](6, dims=dims, **settings).double()
     x = sample(dims)
-    torch.testing.assert_close(norm(x), standardised(x, over, settings.get("eps", 1e-5)))
+    torch.testing.assert_close(norm(x), standardized(x, over, settings.get("eps", 1e-5)))
 
 
 @pytest.mark.parametrize("dims", [1, 2])
@@ -43,7 +43,7 @@ def test_definition(name, settings, dims, over):
 def test_group_definition(dims, groups):
     norm = NORMS["group"](6, dims=dims, groups=groups, eps=0.01).double()
     x = sample(dims)
-    parts = [standardised(part, tuple(range(1, x.dim())), 0.01) for part in x.chunk(groups, 1)]
+    parts = [standardized(part, tuple(range(1, x.dim())), 0.01) for part in x.chunk(groups, 1)]
     torch.testing.assert_close(norm(x), torch.cat(parts, 1))
 
 

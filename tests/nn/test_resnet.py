@@ -21,8 +21,8 @@ def test_the_formula() -> None:
     x = torch.randn(5, 4, dtype=torch.float64)
 
     def norm(layer: nn.LayerNorm, h: torch.Tensor) -> torch.Tensor:
-        centred = h - h.mean(1, keepdim=True)
-        scaled = centred / (centred.square().mean(1, keepdim=True) + layer.eps).sqrt()
+        centered = h - h.mean(1, keepdim=True)
+        scaled = centered / (centered.square().mean(1, keepdim=True) + layer.eps).sqrt()
         return scaled * layer.weight + layer.bias
 
     h = x @ model.input.weight.T + model.input.bias

@@ -220,7 +220,7 @@ class TestConvergence:
 
 
 def few_rows(rows=60, columns=3):
-    """Standardised rows and targets of the diabetes data, in float64."""
+    """Standardized rows and targets of the diabetes data, in float64."""
     x, y = load_diabetes(return_X_y=True)
     x, y = x[:rows, [2, 3, 8]][:, :columns], y[:rows]
     return torch.tensor((x - x.mean(0)) / x.std(0)), torch.tensor((y - y.mean()) / y.std())
@@ -257,7 +257,7 @@ class TestDropout:
         return late[0].numpy()
 
     def minima(self):
-        """Minimisers: least squares for the loss of the mean prediction, ridge regression for the mean loss."""
+        """Minimizers: least squares for the loss of the mean prediction, ridge regression for the mean loss."""
         x, y = (each.numpy() for each in few_rows())
         gram = x.T @ x
         variance = self.DROPPED / (1 - self.DROPPED) * np.diag(np.diag(gram))
@@ -266,13 +266,13 @@ class TestDropout:
     @pytest.mark.slow
     @pytest.mark.parametrize("batch", [60, 20])
     @pytest.mark.parametrize("name", BOTH)
-    def test_the_loss_of_the_mean_prediction_is_minimised(self, name, batch):
+    def test_the_loss_of_the_mean_prediction_is_minimized(self, name, batch):
         found, (least_squares, ridge) = self.trained(name, batch), self.minima()
         apart = np.linalg.norm(least_squares - ridge)
         assert np.linalg.norm(found - least_squares) < 0.2 * apart
 
     @pytest.mark.slow
-    def test_sgd_minimises_the_mean_loss(self):
+    def test_sgd_minimizes_the_mean_loss(self):
         found, (least_squares, ridge) = self.trained("sgd", 60), self.minima()
         assert np.linalg.norm(found - ridge) < 0.1 * np.linalg.norm(least_squares - ridge)
 

@@ -74,7 +74,7 @@ def learned(model, likelihood, x, **changes):
 
 
 def gauss_newton(model, loss, x, y):
-    """The dense generalised Gauss-Newton matrix of the mean loss, by torch.func, over the rows of [W b]."""
+    """The dense generalized Gauss-Newton matrix of the mean loss, by torch.func, over the rows of [W b]."""
     held = {name: p.detach() for name, p in model.named_parameters()}
     jacobians = jacrev(lambda p: functional_call(model, p, (x,)))(held)
     parts = [jacobians["weight"]]

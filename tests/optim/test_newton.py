@@ -146,7 +146,7 @@ def draw_inputs(rows=30, features=4):
 
 
 class Masked(nn.Module):
-    """A linear model with dropout on its inputs: for a given mask the squared error is quadratic, and one step minimises it."""
+    """A linear model with dropout on its inputs: for a given mask the squared error is quadratic, and one step minimizes it."""
 
     def __init__(self):
         super().__init__()

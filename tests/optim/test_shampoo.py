@@ -197,7 +197,7 @@ class TestAgainstDenseAlgebra:
 
 class TestTheorems:
     @pytest.mark.parametrize("shape", [(6, 4), (5, 5), (3, 8)])
-    def test_one_gradient_without_regularisation_yields_the_orthogonal_factor(self, shape):
+    def test_one_gradient_without_regularization_yields_the_orthogonal_factor(self, shape):
         """(G Gᵀ)^(-1/4) G (Gᵀ G)^(-1/4) = U Vᵀ."""
         g = random(*shape)
         params = zeros(shape)

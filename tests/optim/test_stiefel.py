@@ -209,7 +209,7 @@ class TestKnownFaults:
             optimizer.step()
             assert excess(weight) <= 1e-6
 
-    def test_random_orthonormalisation(self, make):
+    def test_random_orthonormalization(self, make):
         """Steps are deterministic and do not change the random state."""
         found = []
         for seed in (1, 2):

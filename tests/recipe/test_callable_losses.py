@@ -71,7 +71,7 @@ def counts_as_integers(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def test_a_loss_of_counts_that_converts_targets_to_integers_is_refused() -> None:
-    """Standardised targets near 0 become 0, so that every count would have the mean 0."""
+    """Standardized targets near 0 become 0, so that every count would have the mean 0."""
     counts = RNG.poisson(np.exp(1.0 + X[:, 0]))
     recipe = {**QUICK, "loss": counts_as_integers, "data": {"task": "regression"}}
     with pytest.raises(RecipeError, match="decreases without bound"):

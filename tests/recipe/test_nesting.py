@@ -108,6 +108,17 @@ def test_messages() -> None:
         Recipe(**{"data.target_scale": "log"})
 
 
+def test_parts_of_keys_that_were_left_out() -> None:
+    with pytest.raises(RecipeError, match=r"--set lr=0.1: .*; did you mean 'optimizer.lr=0.1'\?"):
+        Recipe().with_assignments(["lr=0.1"])
+    with pytest.raises(RecipeError, match=r"--set optimizer=sgd: .*; did you mean 'optimizer.name=sgd'\?"):
+        Recipe().with_assignments(["optimizer=sgd"])
+    with pytest.raises(RecipeError, match=r"\[lr.name\]: no such section; did you mean 'optimizer.lr'\?"):
+        Recipe.of({"lr.name": 0.1})
+    with pytest.raises(TypeError, match=r"no section 'patience'; did you mean stop=\{'patience': ...\}\?"):
+        Recipe(patience=3)  # type: ignore[call-arg]  # refused when called
+
+
 def test_quoted_paths_in_a_file_are_paths(tmp_path: Any) -> None:
     path = tmp_path / "recipe.toml"
     path.write_text('"optimizer.lr" = 0.1\n[data]\ncolumns.a = "date"\n')

@@ -57,8 +57,8 @@ def test_one_network_where_it_does_not_apply():
 
 
 def test_a_table_without_numbers():
-    colours = np.array(["red", "green", "blue"])[np.random.default_rng(0).integers(0, 3, 200)]
-    table = {"colour": colours.tolist(), "y": (colours == "red").astype(int).tolist()}
+    colors = np.array(["red", "green", "blue"])[np.random.default_rng(0).integers(0, 3, 200)]
+    table = {"color": colors.tolist(), "y": (colors == "red").astype(int).tolist()}
     run = descend.train(table, {"model.preset": "good", **SHORT}, target="y")
     assert all("model.number_embedding" not in member for member in run.recipe.model["members"])
 

@@ -167,7 +167,7 @@ def test_pointing_at_a_curve_shows_its_values(browser: Browser, reported: Report
         assert_no_messages(opened)
 
 
-def test_figures_follow_the_colour_scheme(wine: Page) -> None:
+def test_figures_follow_the_color_scheme(wine: Page) -> None:
     back = "getComputedStyle(document.documentElement).backgroundColor"
     wine.view(dark=False)
     light = [wine.value(expression) for expression in (LINE, CELL, back)]

@@ -39,7 +39,7 @@ def bars_of(figure: Figure) -> Bars:
 
 
 @pytest.mark.parametrize("name", sample_runs.RUNS)
-def test_all_colours_are_variables_of_the_page(name: str, tmp_path: Path) -> None:
+def test_all_colors_are_variables_of_the_page(name: str, tmp_path: Path) -> None:
     style = Path(str(run_folders.__file__)).parents[2] / "src/descend/report/page.css"
     light, dark = style.read_text(encoding="utf-8").split("@media screen and (prefers-color-scheme: dark)", 1)
     names = [set(re.findall(r"^\s+--([a-z-]+[0-9]?):", each, re.MULTILINE)) for each in (light, dark)]
@@ -56,7 +56,7 @@ def test_a_confusion_matrix_shows_shares_of_the_true_class() -> None:
         (1, 1, 1.0, "6"),
     ]
     (mistake,) = wrong.cells
-    # The strongest colour is that of the most frequent mistake.
+    # The strongest color is that of the most frequent mistake.
     assert (mistake.row, mistake.column, mistake.strength, mistake.text) == (0, 1, 1.0, "1")
     assert mistake.description == "true a\npredicted b\n1 rows, 25.0\N{NO-BREAK SPACE}% of the class"
 

@@ -121,8 +121,8 @@ def test_a_page_without_figures_does_not_contain_the_library(tmp_path: Path) -> 
 # Contrast as defined by WCAG 2.2: (L1 + 0.05) / (L2 + 0.05) of the relative luminances.
 
 
-def luminance(colour: str) -> float:
-    channels = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+def luminance(color: str) -> float:
+    channels = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
@@ -146,7 +146,7 @@ def test_contrast_of_black_and_white_is_21() -> None:
     assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)
 
 
-def test_dark_mode_changes_every_colour() -> None:
+def test_dark_mode_changes_every_color() -> None:
     light, dark = schemes()["light"], schemes()["dark"]
     assert [name for name in light if light[name] == dark[name]] == []
 
@@ -164,5 +164,5 @@ def test_dark_mode_changes_every_colour() -> None:
     ],
 )
 def test_contrast(scheme: str, front: str, back: str, least: float) -> None:
-    colours = schemes()[scheme]
-    assert contrast(colours[f"--{front}"], colours[f"--{back}"]) >= least
+    colors = schemes()[scheme]
+    assert contrast(colors[f"--{front}"], colors[f"--{back}"]) >= least

@@ -151,8 +151,8 @@ def test_the_units_of_the_loss_of_a_regression_are_stated(tmp_path: Path) -> Non
         folder = run_folders.save(files, tmp_path / name)
         results = results_section(read(folder))
         curves = learning_section(read(folder))
-        assert ("The loss is that of standardised targets" in results) == stated
-        assert ("Losses are those of standardised targets" in curves) == stated
+        assert ("The loss is that of standardized targets" in results) == stated
+        assert ("Losses are those of standardized targets" in curves) == stated
 
 
 def test_years_and_labels_are_shown_as_the_data_has_them(tmp_path: Path) -> None:

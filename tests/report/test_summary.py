@@ -43,7 +43,7 @@ def test_several_targets_have_no_common_unit(tmp_path: Path) -> None:
 
 
 def test_images(tmp_path: Path) -> None:
-    assert "from greyscale images of 8 \N{MULTIPLICATION SIGN} 8 pixels" in summary_of("digits", tmp_path)
+    assert "from grayscale images of 8 \N{MULTIPLICATION SIGN} 8 pixels" in summary_of("digits", tmp_path)
 
 
 def test_no_validation_part(tmp_path: Path) -> None:

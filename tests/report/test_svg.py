@@ -109,7 +109,7 @@ def test_cells_are_squares_of_the_table_with_an_opacity() -> None:
     assert all(share(cell.attrib["width"]) == 48 for cell in cells)
 
 
-def test_cells_beyond_the_described_ones_are_merged_by_colour() -> None:
+def test_cells_beyond_the_described_ones_are_merged_by_color() -> None:
     cells = [Cell(row, column, (row + column) / 100, "", "d") for row in range(50) for column in range(50)]
     names = list(map(str, range(50)))
     root = drawn(Cells(cells, "wrong"), x=Axis(names=names), y=Axis(names=names))
@@ -122,7 +122,7 @@ def test_cells_beyond_the_described_ones_are_merged_by_colour() -> None:
     assert all(float(each.attrib["fill-opacity"]) <= faintest + 0.025 for each in merged)
 
 
-def test_an_interval_has_ends_and_a_centre() -> None:
+def test_an_interval_has_ends_and_a_center() -> None:
     root = drawn(Interval(2.0, 4.0, 6.0, 5.0, "ink"))
     (group,) = (each for each in root.iter("g") if each.get("class") == "interval")
     (line,) = group.findall("line")
@@ -141,7 +141,7 @@ def test_rules_and_texts_are_at_their_places() -> None:
     ]
 
 
-def test_columns_are_centred_at_their_values_and_do_not_overlap() -> None:
+def test_columns_are_centered_at_their_values_and_do_not_overlap() -> None:
     root = drawn(columns=Columns([1.0, 2.0, 3.0, 6.0], ["a", "b", "c", "d"]))
     (group,) = (each for each in root.iter("g") if each.get("class") == "columns")
     boxes = [(share(each.attrib["x"]), share(each.attrib["width"])) for each in group]

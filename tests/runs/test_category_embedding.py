@@ -37,7 +37,7 @@ def table(rows: int = 160) -> pl.DataFrame:
             "town": pl.Series(names.tolist(), dtype=pl.String),
             "age": age,
             "size": rng.choice(SIZES, rows),
-            "colour": rng.choice(["red", "blue"], rows),
+            "color": rng.choice(["red", "blue"], rows),
             "y": effect[town] + (age - 40) / 24,
         }
     )
@@ -62,8 +62,8 @@ def test_the_blocks_of_unordered_columns_are_embedded() -> None:
     run = descend.train(table(), small({"name": "learned", "dimension": 5}), target="y")
     names = run.preprocess.names
     blocks = category_inputs(run.schema)
-    assert [names[each.start] for each in blocks] == ["town=town 0", "colour=blue"]
-    assert [names[each.positions[-1]] for each in blocks] == ["town=town 9", "colour=red"]
+    assert [names[each.start] for each in blocks] == ["town=town 0", "color=blue"]
+    assert [names[each.positions[-1]] for each in blocks] == ["town=town 9", "color=red"]
     learned = front(run).embedding
     assert isinstance(learned, LearnedCategories)
     assert (learned.levels, learned.dimensions) == ((12, 2), (5, 2))
@@ -156,7 +156,7 @@ def test_columns_with_a_mean_target_keep_it() -> None:
     run = descend.train(table(), recipe, target="y")
     learned = front(run).embedding
     assert isinstance(learned, LearnedCategories)
-    assert learned.levels == (3, 2)  # size, which is not ordered here, and colour
+    assert learned.levels == (3, 2)  # size, which is not ordered here, and color
 
 
 def test_an_estimator_and_a_text_column_take_it() -> None:

@@ -31,6 +31,8 @@ class TestRecipes:
         recipe = Recipe(optimizer="sgd")
         (tmp_path / "r.toml").write_text('optimizer = "sgd"')
         assert as_recipe(None, False) == Recipe()
+        with pytest.raises(UserError, match=r"no such recipe file: y; .* a column to predict is target='y'"):
+            as_recipe("y", False)
         assert as_recipe(recipe, False) is recipe
         assert as_recipe({"optimizer": "sgd"}, False) == recipe
         assert as_recipe(str(tmp_path / "r.toml"), False) == as_recipe(tmp_path / "r.toml", False) == recipe

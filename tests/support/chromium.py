@@ -150,7 +150,7 @@ class Page:
         )
 
     def view(self, width: int = 1280, *, phone: bool = False, dark: bool = False) -> None:
-        """Set the width of the window, whether it is a phone, and the colour scheme."""
+        """Set the width of the window, whether it is a phone, and the color scheme."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,

@@ -1,7 +1,7 @@
 """Synthetic run folders, created without training.
 
 The numbers come from simple models of training: a loss that decays to a floor, a validation loss that rises at the end,
-and confusion between neighbouring classes.
+and confusion between neighboring classes.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ Sequential(
 
 
 def png(pixels: np.ndarray) -> str:
-    """Encode a greyscale image (h, w) with values 0..255 as the data URL of a PNG."""
+    """Encode a grayscale image (h, w) with values 0..255 as the data URL of a PNG."""
     height, width = pixels.shape
     rows = b"".join(b"\0" + bytes(row) for row in pixels.astype(np.uint8))
 
@@ -126,7 +126,7 @@ def history(
 
 
 def confusion(supports: list[int], mistakes: float, seed: int = 0) -> list[list[int]]:
-    """A confusion matrix in which neighbouring classes are confused most."""
+    """A confusion matrix in which neighboring classes are confused most."""
     rng = np.random.default_rng(seed)
     size = len(supports)
     table = []

@@ -275,7 +275,7 @@ def large() -> Files:
     rng = np.random.default_rng(3)
     columns = [
         column(
-            f"measurement_{place}_of_the_left_wing_in_millimetres_at_rest",
+            f"measurement_{place}_of_the_left_wing_in_millimeters_at_rest",
             "numeric",
             rng.standard_normal(50),
         )

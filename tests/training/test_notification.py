@@ -110,12 +110,12 @@ def test_an_exception_names_the_observer_and_the_run_can_be_resumed(tmp_path: Pa
         def fail(self, training: Training, *record: Any) -> None:
             self.calls += 1
             if self.calls == 3 or event in ("started", "finished"):
-                raise KeyError("colour")
+                raise KeyError("color")
 
     setattr(Faulty, event, Faulty.fail)
     whole = descend.train("iris", RECIPE)
     with pytest.raises(
-        ObserverError, match=rf"Faulty raised an exception in {event}: KeyError: 'colour'"
+        ObserverError, match=rf"Faulty raised an exception in {event}: KeyError: 'color'"
     ) as caught:
         descend.train("iris", RECIPE, out=tmp_path / "run", observers=[Faulty()])
     assert isinstance(caught.value.__cause__, KeyError)

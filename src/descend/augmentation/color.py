@@ -11,15 +11,15 @@ from descend.augmentation.base import Augmentation, row_mask, uniform
 from descend.cards import method
 from descend.param_types import NonNegative, Probability
 
-__all__ = ["Background", "Color", "grey"]
+__all__ = ["Background", "Color", "gray"]
 
 _LUMA = (0.299, 0.587, 0.114)
 
 
-def grey(images: Tensor) -> Tensor:
+def gray(images: Tensor) -> Tensor:
     """Return the brightness (b, 1, height, width): ITU-R BT.601 for red, green and blue, else the mean of the channels.
 
-    >>> grey(torch.ones(1, 3, 1, 1)).round(decimals=5).item()
+    >>> gray(torch.ones(1, 3, 1, 1)).round(decimals=5).item()
     1.0
     """
     if images.shape[1] != 3:
@@ -69,7 +69,7 @@ class Color(Augmentation):
         c = self._factor(self.contrast, inputs, generator)
         s = self._factor(self.saturation, inputs, generator)
         # Combined, the three are c b (s x + (1 - s) g) + (1 - c) b m, with g and m of the original image.
-        bright = grey(inputs)
+        bright = gray(inputs)
         rest = (1 - c) * b * bright.mean((2, 3), keepdim=True)
         if inputs.shape[1] > 1:
             return torch.addcmul((1 - s) * c * b * bright + rest, inputs, s * c * b)

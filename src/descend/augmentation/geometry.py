@@ -118,7 +118,7 @@ def _sampled(images: Tensor, affine: Tensor, padding: str) -> Tensor:
 
 
 def rotated(images: Tensor, degrees: Tensor) -> Tensor:
-    """Rotate each image about its centre, counter-clockwise, by bilinear interpolation; outside is black.
+    """Rotate each image about its center, counter-clockwise, by bilinear interpolation; outside is black.
 
     Args:
         images: (b, channels, height, width).
@@ -143,7 +143,7 @@ def rotated(images: Tensor, degrees: Tensor) -> Tensor:
 )
 @final
 class Rotate(Augmentation):
-    """Random rotation about the centre, by bilinear interpolation; pixels outside the image are black.
+    """Random rotation about the center, by bilinear interpolation; pixels outside the image are black.
 
     Shapes: images (b, channels, height, width); the result has the same shape.
 

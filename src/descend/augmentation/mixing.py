@@ -82,7 +82,7 @@ class Mixup(Mixing):
 class Cutmix(Mixing):
     """CutMix: replace a rectangle of each image by that of another image, and mix targets by area.
 
-    The rectangle has the aspect ratio of the image and a uniformly random centre; it is clipped at the edges.
+    The rectangle has the aspect ratio of the image and a uniformly random center; it is clipped at the edges.
     Shapes: images (b, channels, height, width); the result has the same shape.
 
     Args:
@@ -108,8 +108,8 @@ class Cutmix(Mixing):
         edges = []
         for size in (height, width):
             half = side * size / 2
-            centre = torch.randint(size, (count,), generator=generator, device=inputs.device)
-            edges += [(centre - half).round(), (centre + half).round()]
+            center = torch.randint(size, (count,), generator=generator, device=inputs.device)
+            edges += [(center - half).round(), (center + half).round()]
         replaced = boxes(inputs, *edges)
         share = 1 - replaced.flatten(1).to(inputs.dtype).mean(1)
         return Mixed(torch.where(replaced, inputs[partner], inputs), partner, share)

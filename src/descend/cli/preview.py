@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["chosen", "plain_table", "preview"]
 
 MANY = 16
-"""The number of data columns that are listed individually; more are summarised by kind."""
+"""The number of data columns that are listed individually; more are summarized by kind."""
 
 DETAILS = frozenset(
     {
@@ -142,7 +142,7 @@ def plain_table(*headings: str, right: Sequence[str] = ()) -> Table:
 
 
 def chosen(planned: Plan) -> str:
-    """Summarise the values that were chosen automatically."""
+    """Summarize the values that were chosen automatically."""
     parts: list[str] = []
     for section, values in planned.recipe.items():
         automatic = {key for key in values if f"{section}.{key}" in planned.resolved.reasons}

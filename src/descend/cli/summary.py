@@ -72,7 +72,7 @@ def scores(parts: Mapping[str, Mapping[str, float | None]]) -> Any:
 
 
 def _standardized(run: Run) -> bool:
-    """Whether the loss is measured on standardised targets, in other units than the metrics."""
+    """Whether the loss is measured on standardized targets, in other units than the metrics."""
     schema = run.schema
     return not schema.classes and (set(schema.target_scale) != {1.0} or set(schema.target_mean) != {0.0})
 

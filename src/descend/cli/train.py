@@ -158,7 +158,12 @@ def train(
         answer(answer_of(run, report))
 
 
+PRESETS = ("quick", "good")
+
+
 def _with_shorthands(assignments: list[str], preset: str | None, refit: bool) -> list[str]:
+    if preset is not None and preset not in PRESETS:
+        raise UserError(f"--preset {preset}: expected {' or '.join(PRESETS)}")
     own = [] if preset is None else [f"model.preset={preset}"]
     return [*own, *(["stop.refit=true"] if refit else []), *assignments]
 

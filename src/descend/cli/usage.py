@@ -31,6 +31,10 @@ def usage_message(error: Any) -> str:
     message = re.sub(r"\s+", " ", error.format_message())
     for words, own in _WORDS.items():
         message = message.replace(words, own)
+    extra = re.fullmatch(r"Got unexpected extra arguments?(?:\(s\))? \((\S+)\)\.?", message.strip())
+    options = {option for each in getattr(command, "params", []) for option in each.opts}
+    if extra is not None and "--target" in options:
+        return f"Unexpected argument: {extra[1]}. Did you mean --target {extra[1]}?"
     return message.rstrip(". ")
 
 

@@ -55,6 +55,7 @@ The path of a CSV file, in the order of the calls:
 :mod:`.date_parts`          hour, weekday, month and other parts of dates as inputs
 :mod:`.text`                the n-grams of text columns, fitted on the training rows
 :mod:`.class_weights`       weights of classes
+:mod:`.older_schemas`       names in schemas of earlier versions
 :mod:`.ngrams`              hashed word and character n-grams of texts
 :mod:`.labels`              class labels and their codes
 :mod:`.split`               training, validation and test rows

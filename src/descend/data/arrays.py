@@ -247,9 +247,9 @@ def as_images(data: Any, shape: tuple[int, ...], white: float | None = None) -> 
     """Return images as uint8 (n, *shape), shape = (channels, height, width).
 
     Args:
-        data: the images; those of another dtype than uint8 have grey levels up to ``white``, or integers from 0 to 255.
+        data: the images; those of another dtype than uint8 have gray levels up to ``white``, or integers from 0 to 255.
         shape: shape of one image.
-        white: the grey level of white of the training images, if they have more than 8 bits per pixel.
+        white: the gray level of white of the training images, if they have more than 8 bits per pixel.
 
     Raises:
         DataError: the type or shape is different.
@@ -263,7 +263,7 @@ def as_images(data: Any, shape: tuple[int, ...], white: float | None = None) -> 
         raise DataError(f"expected images of shape (n, {', '.join(map(str, shape))}), got {array.shape}")
     if array.dtype != np.uint8 and white is not None and array.dtype.kind in "iuf":
         if array.size and not bool((array >= 0).all()):  # also false for NaN
-            raise DataError(f"images must hold grey levels from 0 to {white:g}, got negative levels or NaN")
+            raise DataError(f"images must hold gray levels from 0 to {white:g}, got negative levels or NaN")
         return eight_bits(array, white)
     if array.dtype != np.uint8:
         are_bytes = array.dtype.kind in "iuf" and bool(

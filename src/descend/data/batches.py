@@ -84,7 +84,7 @@ class Order:
             shuffling, for evaluation).
         seed: the run's seed.
         block, window: number of rows in a block and in a window. If they are not 0, an epoch shuffles blocks of
-            neighbouring rows, and rows within windows of such blocks; see :func:`shuffled_blocks`.
+            neighboring rows, and rows within windows of such blocks; see :func:`shuffled_blocks`.
 
     >>> order = Order(rows=10, batch_size=4, seed=0)
     >>> [len(batch) for batch in order.batches(0)], order.steps_per_epoch
@@ -145,7 +145,7 @@ class Order:
 def shuffled_blocks(rows: int, block: int, window: int, generator: torch.Generator) -> Tensor:
     """Return an order of all rows that reads a file in pieces, (rows,) int64.
 
-    Blocks of neighbouring rows are put in a random order, and the rows are then shuffled within each window
+    Blocks of neighboring rows are put in a random order, and the rows are then shuffled within each window
     of that order. While a window is used, only its blocks are needed, so that every page of a file
     larger than memory is read about once per epoch. Rows that are adjacent in the file stay in one window, or
     in two: shuffle a sorted file first.

@@ -23,7 +23,7 @@ def load_bundled(name: str) -> Source:
     """Return one of the bundled data sets, with its column names.
 
     Class labels are the names of the classes (``"setosa"``); those of the digits are the integers 0 to 9.
-    The digits are scans of 8 by 8 pixels with 17 grey levels: a table of 64 columns that is also an image.
+    The digits are scans of 8 by 8 pixels with 17 gray levels: a table of 64 columns that is also an image.
 
     Args:
         name: one of :data:`BUNDLED`.
@@ -88,8 +88,10 @@ def _read_classes(name: str) -> tuple[Array, Array]:
 def _read_diabetes() -> tuple[Array, Array]:
     """Return inputs whose columns have mean 0 and norm 1, as scikit-learn's loader does, and the targets."""
     values = np.loadtxt(_folder() / "diabetes_data_raw.csv.gz")
-    centred = values - values.mean(axis=0)
-    return centred / values.std(axis=0) / len(values) ** 0.5, np.loadtxt(_folder() / "diabetes_target.csv.gz")
+    centered = values - values.mean(axis=0)
+    return centered / values.std(axis=0) / len(values) ** 0.5, np.loadtxt(
+        _folder() / "diabetes_target.csv.gz"
+    )
 
 
 def from_bunch(data: Mapping[str, Any], *, name: str, reference: str | None = None) -> Source:

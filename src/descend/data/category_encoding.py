@@ -95,10 +95,10 @@ def target(codes: Array, count: int, targets: Array, weights: Array | None = Non
     if total <= 0:
         return np.zeros((count, targets.shape[1]))
     mean = weights @ targets / total
-    centred = targets - mean
-    variance = weights @ centred**2 / total
+    centered = targets - mean
+    variance = weights @ centered**2 / total
     known = codes >= 0  # false for NaN
-    own, weight, values = codes[known].astype(np.int64), weights[known], centred[known]
+    own, weight, values = codes[known].astype(np.int64), weights[known], centered[known]
 
     def sums(numbers: Array) -> Array:
         columns = [np.bincount(own, numbers[:, at], minlength=count) for at in range(numbers.shape[1])]
@@ -277,7 +277,7 @@ def _with_effects(column: Column, effects: Array, encoding: Any) -> Column:
 
 
 def _ranks(codes: Array, count: int, weights: Array | None) -> Array:
-    """Return the standardised rank of each category of an ordered column, (count, 1)."""
+    """Return the standardized rank of each category of an ordered column, (count, 1)."""
     known = codes >= 0
     own, weight = codes[known], None if weights is None else weights[known]
     if weight is not None and weight.sum() <= 0:

@@ -89,8 +89,8 @@ class Column:
     def inputs(self) -> tuple[str, ...]:
         """Names of the network inputs of this column, the missing-value indicator last.
 
-        >>> Column("colour", "categorical", ("blue", "red"), indicator=True).inputs
-        ('colour=blue', 'colour=red', 'colour is missing')
+        >>> Column("color", "categorical", ("blue", "red"), indicator=True).inputs
+        ('color=blue', 'color=red', 'color is missing')
         """
         if not self.used:
             return ()

@@ -368,14 +368,14 @@ def refuse_extreme(values: pl.Series, column: Column | None = None, *, predictin
         return
     low, high = float(values.min()), float(values.max())  # type: ignore[arg-type]  # of a Float64 series
     if max(-low, high) > LARGEST:
-        centre, reach = 0.0, LARGEST
+        center, reach = 0.0, LARGEST
         what = "infinite values" if np.isinf([low, high]).any() else f"numbers beyond {LARGEST:g}"
     elif column is not None and max(column.mean - low, high - column.mean) > FARTHEST * column.scale:
-        centre, reach = column.mean, FARTHEST * column.scale
+        center, reach = column.mean, FARTHEST * column.scale
         what = f"numbers more than {FARTHEST:g} standard deviations from the mean of the training rows"
     else:
         return
-    rows = np.flatnonzero(((values - centre).abs() > reach).fill_null(False).to_numpy())
+    rows = np.flatnonzero(((values - center).abs() > reach).fill_null(False).to_numpy())
     remedy = "" if predicting else f", or leave the column out: {kind_option(values.name, 'ignore')}"
     raise InvalidRowsError(
         f"column {values.name!r}: expected finite numbers, but {rows_hold(rows)} {what}; correct them, or "

@@ -1,4 +1,4 @@
-"""Compressed files: gzip, bzip2, xz, Zstandard and zip, recognised by their first bytes."""
+"""Compressed files: gzip, bzip2, xz, Zstandard and zip, recognized by their first bytes."""
 
 from __future__ import annotations
 

@@ -44,14 +44,14 @@ _KESSY = "Kessy, Lewin and Strimmer 2018, The American Statistician 72(4)"
 
 @dataclass(frozen=True)
 class Rotation:
-    """A fitted linear map, as stored in a schema: values v, (n, d), become (v - centre) @ matrix.
+    """A fitted linear map, as stored in a schema: values v, (n, d), become (v - center) @ matrix.
 
     The d x d numbers are stored as a base64 string of little-endian float64, which is exact and half as long as a
     list of decimals.
 
     Args:
         size: the number of inputs d.
-        centre: the mean of v over the training rows.
+        center: the mean of v over the training rows.
         packed: the matrix in base64, row by row.
 
     >>> Rotation.of(np.zeros(2), np.eye(2)).matrix.tolist()
@@ -59,16 +59,16 @@ class Rotation:
     """
 
     size: int
-    centre: tuple[float, ...]
+    center: tuple[float, ...]
     packed: str
 
     __pydantic_config__: ClassVar[dict[str, object]] = STRICT
 
     @classmethod
-    def of(cls, centre: Array, matrix: Array) -> Rotation:
-        """Return the map with a centre (d,) and a matrix (d, d)."""
+    def of(cls, center: Array, matrix: Array) -> Rotation:
+        """Return the map with a center (d,) and a matrix (d, d)."""
         content = base64.b64encode(np.ascontiguousarray(matrix, dtype="<f8").tobytes()).decode()
-        return cls(len(centre), tuple(np.asarray(centre, dtype=np.float64).tolist()), content)
+        return cls(len(center), tuple(np.asarray(center, dtype=np.float64).tolist()), content)
 
     @property
     def matrix(self) -> Array:
@@ -78,8 +78,8 @@ class Rotation:
 
     def fault(self) -> str:
         """Return what is wrong with a map read from a file, or an empty string."""
-        if self.size < 1 or len(self.centre) != self.size:
-            return "the rotation's centre needs one number per input"
+        if self.size < 1 or len(self.center) != self.size:
+            return "the rotation's center needs one number per input"
         try:
             matrix = self.matrix
         except ValueError:  # of base64 as well
@@ -88,7 +88,7 @@ class Rotation:
 
 
 def covariance(rows: Array, weights: Array | None = None) -> tuple[Array, Array]:
-    """Return the mean (d,) and the covariance (d, d), normalised by n, of rows (n, d) of any numeric type.
+    """Return the mean (d,) and the covariance (d, d), normalized by n, of rows (n, d) of any numeric type.
 
     Rows are processed in blocks, which bounds the memory, and relative to the first row, so that a large offset
     costs no precision. The moments of two blocks are combined as in Chan, Golub and LeVeque (1983).
@@ -111,10 +111,10 @@ def covariance(rows: Array, weights: Array | None = None) -> tuple[Array, Array]
         count = float(len(block)) if own is None else float(own.sum())
         if count == 0:
             continue
-        centre = (block.sum(axis=0) if own is None else own @ block) / count
-        block -= centre
+        center = (block.sum(axis=0) if own is None else own @ block) / count
+        block -= center
         moment += block.T @ (block if own is None else own[:, None] * block)
-        difference = centre - mean
+        difference = center - mean
         moment += np.outer(difference, difference) * (total * count / (total + count))
         total += count
         mean += difference * (count / total)
@@ -125,7 +125,7 @@ def covariance(rows: Array, weights: Array | None = None) -> tuple[Array, Array]
     row="F2",
     reference="Pearson 1901; scikit-learn's PCA",
     formula="((x - mean) / scale) V, with covariance V diag(l) V^T, l descending",
-    note="for at most 1024 numeric columns of a table or pixels of an image. scikit-learn only centres the columns "
+    note="for at most 1024 numeric columns of a table or pixels of an image. scikit-learn only centers the columns "
     "first (standardize = false).",
 )
 def pca(
@@ -157,7 +157,7 @@ def pca(
     row="F2",
     reference=f"scikit-learn's PCA(whiten=True); {_KESSY} (PCA-cor)",
     formula="((x - mean) / scale) V diag(l + r)^(-1/2), r = ridge mean(l)",
-    note="the variance is normalised by n; scikit-learn's by n - 1. Dividing by the singular values instead, as some "
+    note="the variance is normalized by n; scikit-learn's by n - 1. Dividing by the singular values instead, as some "
     "texts do, gives columns of length 1 rather than variance 1.",
 )
 def whiten(
@@ -206,7 +206,7 @@ def zca(
 ) -> tuple[Array, Array, Array]:
     """ZCA whitening: covariance I with the smallest change of the inputs.
 
-    The matrix is symmetric. Among all whitening matrices it minimises the mean squared distance between a row
+    The matrix is symmetric. Among all whitening matrices it minimizes the mean squared distance between a row
     before and after.
 
     Args:

@@ -134,8 +134,8 @@ class _ScaleChoice:
     def rotation(self, rows: Array, weights: Array | None) -> Rotation:
         """Fit the rotation on training rows (n, d), after the elementwise scale."""
         assert self.rotate is not None
-        centre, _, matrix = self.rotate(rows, weights, standardize=False, **self.options)
-        return Rotation.of(centre, matrix)
+        center, _, matrix = self.rotate(rows, weights, standardize=False, **self.options)
+        return Rotation.of(center, matrix)
 
 
 def _fit_images(inputs: Array, train: Array, scale: Scale, weights: Array | None) -> tuple[Array, Array]:

@@ -28,7 +28,7 @@ ENDINGS = (
 _MAX_UNCHANGED_SIDE = 256  # pixels; images that all have one size are not resized up to this side
 _MAX_RESIZED_SIDE = 128  # pixels; other images are resized to at most this side
 _OF_SYSTEMS = ("Thumbs.db", "desktop.ini")
-_GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")
+_GRAY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ def read_image_folder(
     """Read the images in a folder as uint8 (n, channels, height, width).
 
     The layout is ``folder/CLASS/image.png``, or with a given split ``folder/train/CLASS/image.png``,
-    ``folder/validation/...``, ``folder/test/...``. If all images are grey there is one channel, otherwise
+    ``folder/validation/...``, ``folder/test/...``. If all images are gray there is one channel, otherwise
     three (red, green, blue). Transparency is dropped, the orientation in the EXIF data is applied, and of an animation
     the first frame is used. Images with more than 8 bits per pixel have one level of white, see
     :mod:`descend.data.pixel_depth`.
@@ -64,7 +64,7 @@ def read_image_folder(
         DataError: there are no images or no class folders, or images cannot be decoded (the message names them).
     """
     try:
-        files, labels, parts, notes = _unlabelled(path) if predicting else _labelled(path)
+        files, labels, parts, notes = _unlabeled(path) if predicting else _labeled(path)
     except OSError as cause:
         raise DataError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
     inputs, found, own_notes = _read(
@@ -124,7 +124,7 @@ def is_images(data: object, *, by_name: bool = True) -> bool:
 
     Args:
         data: the data.
-        by_name: whether paths are recognised too.
+        by_name: whether paths are recognized too.
 
     >>> is_images("cat.png"), is_images(["a.jpg", "b.jpg"]), is_images("cats.csv"), is_images([])
     (True, True, False, False)
@@ -163,7 +163,7 @@ def _read(
     level = _white(pil, files, headers, names, white)
     if level is not None and white == "auto":
         notes.append(
-            f"grey levels of images with more than 8 bits per pixel are scaled from 0..{level:g} to 0..255 "
+            f"gray levels of images with more than 8 bits per pixel are scaled from 0..{level:g} to 0..255 "
             "(data.image_white)"
         )
     try:
@@ -243,14 +243,14 @@ def _images(path: Path) -> list[Path]:
     return sorted(one for one in images if not one.name.startswith("."))
 
 
-def _unlabelled(path: Path) -> tuple[list[Path], None, None, list[str]]:
+def _unlabeled(path: Path) -> tuple[list[Path], None, None, list[str]]:
     files = _images(path)
     if not files:
         raise DataError(f"{path} contains no images ({', '.join(ENDINGS)})")
     return files, None, None, []
 
 
-def _labelled(path: Path) -> tuple[list[Path], list[str], list[str] | None, list[str]]:
+def _labeled(path: Path) -> tuple[list[Path], list[str], list[str] | None, list[str]]:
     folders = _folders(path)
     parts = {PART_WORDS.get(folder.name.lower(), ""): folder for folder in folders}
     given = "train" in parts and "" not in parts
@@ -343,7 +343,7 @@ def _header(pil: Any, file: Any) -> _Header:
 
 
 def _shape(headers: Sequence[_Header], size: int | Literal["auto"]) -> tuple[int, int, int]:
-    channels = 1 if all(one.mode in _GREY for one in headers) else 3
+    channels = 1 if all(one.mode in _GRAY for one in headers) else 3
     if size != "auto":
         return channels, size, size
     sizes = {(one.height, one.width) for one in headers}

@@ -23,7 +23,7 @@ _LAYOUTS = (
 
 
 def frame_of_json(name: str, content: bytes) -> pl.DataFrame:
-    r"""Return the table in a JSON text. Its layout is recognised by its content.
+    r"""Return the table in a JSON text. Its layout is recognized by its content.
 
     Integers of any size keep their value; a key that a record lacks is a missing value, and so are null and NaN.
 

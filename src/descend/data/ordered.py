@@ -1,7 +1,7 @@
 """Ordered categories, such as S < M < L: declared by a list in ``data.columns``, or carried by the type of a column.
 
 An ordered column with categories c_0 < c_1 < ... has one input per category, 1 if the value is at least c_j and 0
-otherwise (a thermometer code): neighbouring categories differ in one input, and the weight of input j is the effect of
+otherwise (a thermometer code): neighboring categories differ in one input, and the weight of input j is the effect of
 the step from c_(j-1) to c_j. All inputs are 0 if the value is missing or unknown.
 
 These types carry an order: polars ``Enum``, ordered ``Categorical`` of pandas, and ordered dictionaries of Arrow, also in

@@ -18,7 +18,7 @@ _COMPARED = 20_000
 """Number of rows of a part that are looked up; of a larger part, rows at equal distances."""
 _SAMPLED = 1_000
 """Number of rows of a part that show to how many digits its numbers are rounded."""
-_NEIGHBOURS = 8
+_NEIGHBORS = 8
 """Number of candidates for each row."""
 _PROJECTIONS = 6
 """Number of projections of a row by which candidates are found."""
@@ -127,7 +127,7 @@ class _Known:
             rows: the rows to look up, (m, d).
             others: whether an earlier row with exactly equal entries does not count.
         """
-        count = min(_NEIGHBOURS + int(others), len(self.rows))
+        count = min(_NEIGHBORS + int(others), len(self.rows))
         _, found = self.tree.query(
             rows @ self.directions, k=count, p=np.inf, distance_upper_bound=1.001 * self.radius
         )

@@ -1,6 +1,6 @@
-"""Images with more than 8 bits per pixel: one scale from their grey levels to 0..255 for all images of a data set.
+"""Images with more than 8 bits per pixel: one scale from their gray levels to 0..255 for all images of a data set.
 
-A grey level g becomes 255 g / w, where w is the level of white. A single image does not determine w, since it may be
+A gray level g becomes 255 g / w, where w is the level of white. A single image does not determine w, since it may be
 dark, so w is found from all images of a folder, stored in the schema, and used for every image that is predicted later.
 """
 
@@ -22,7 +22,7 @@ __all__ = ["LevelRange", "eight_bits", "is_deep", "white_level"]
 
 @dataclass(frozen=True)
 class LevelRange:
-    """The grey levels of one image.
+    """The gray levels of one image.
 
     Args:
         name: the file.
@@ -85,10 +85,10 @@ def white_level(
     """
     for one in ranges:
         if math.isnan(one.low):
-            raise DataError(f"{one.name}: some grey levels are NaN or infinite; correct or remove the image")
+            raise DataError(f"{one.name}: some gray levels are NaN or infinite; correct or remove the image")
         if one.low < 0:
             raise DataError(
-                f"{one.name}: grey levels from {one.low:g} to {one.high:g}; levels below 0 are not supported: shift the "
+                f"{one.name}: gray levels from {one.low:g} to {one.high:g}; levels below 0 are not supported: shift the "
                 "levels of all images, or pass them as an array (X, y)"
             )
     if specified != "auto":
@@ -98,12 +98,12 @@ def white_level(
     fraction = next((one for one in others if not one.integer), None)
     if fraction is not None:
         raise DataError(
-            f"{fraction.name}: grey levels from {fraction.low:g} to {fraction.high:g} with fractions do not tell which "
+            f"{fraction.name}: gray levels from {fraction.low:g} to {fraction.high:g} with fractions do not tell which "
             f"level is white; specify it for all images: {setting('data.image_white', 'LEVEL')}"
         )
     if unit and others and max(one.high for one in unit) > 0:
         raise DataError(
-            f"{listed([unit[0].name])} has grey levels from 0 to 1, and {listed([others[0].name])} up to "
+            f"{listed([unit[0].name])} has gray levels from 0 to 1, and {listed([others[0].name])} up to "
             f"{others[0].high:g}, so one level of white does not fit both; convert the images to one form, or specify "
             f"{setting('data.image_white', 'LEVEL')}"
         )
@@ -121,7 +121,7 @@ def white_level(
 
 
 def eight_bits(levels: Any, white: float) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Return grey levels as integers from 0 to 255; levels above white become 255.
+    """Return gray levels as integers from 0 to 255; levels above white become 255.
 
     >>> eight_bits(np.array([0, 257, 70000]), 65535.0).tolist()
     [0, 1, 255]

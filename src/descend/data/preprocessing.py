@@ -27,7 +27,7 @@ class Preprocess(nn.Module):
     v / sqrt(1 + (v / clip)^2). Booleans become -1 and 1 (0 if missing), a category becomes a one-hot block, an ordered one a
     thermometer block (:mod:`descend.data.ordered`), all zeros if missing or unseen. Mean targets and ranks of categories
     are looked up (:mod:`descend.data.category_encoding`), 0 if missing or unseen. 0/1 indicators of missing values follow.
-    Numbers are centred in float64, so that a large offset costs no precision. A part of a date or time becomes
+    Numbers are centered in float64, so that a large offset costs no precision. A part of a date or time becomes
     sine and cosine of its phase (:mod:`descend.data.date_parts`), not scaled; both are 0 if the date is missing. The indices
     of a text's n-grams are unchanged (0 if the text is missing); the network's first layer,
     :class:`descend.nn.TextEmbedding`, looks them up. The order of the inputs is numbers and booleans, parts of dates,
@@ -83,7 +83,7 @@ class _TableRows(nn.Module):
     of the ``source`` column and ``code`` of each one-hot input (``steps`` is 1 for those of ordered columns), and of the
     columns with indicators (``gap``); ``looked``, the column of each input that is looked up in the list ``effect``, where
     its numbers begin at ``start``, and the place after them, ``other``, of missing and unseen categories;
-    ``fill``, ``mean``, ``scale`` and ``bound`` of the numbers; ``centre`` and matrix
+    ``fill``, ``mean``, ``scale`` and ``bound`` of the numbers; ``center`` and matrix
     (``turn``) of the rotation.
     """
 
@@ -101,7 +101,7 @@ class _TableRows(nn.Module):
     start: Tensor
     other: Tensor
     effect: Tensor
-    centre: Tensor
+    center: Tensor
     turn: Tensor
 
     def __init__(
@@ -197,10 +197,10 @@ class _TableRows(nn.Module):
         self.rotated = rotation is not None
         if rotation is not None:
             # Booleans are among the numeric inputs; the matrix leaves them unchanged.
-            centre, matrix = np.zeros(len(numeric)), np.eye(len(numeric))
-            centre[self.rotatable] = rotation.centre
+            center, matrix = np.zeros(len(numeric)), np.eye(len(numeric))
+            center[self.rotatable] = rotation.center
             matrix[np.ix_(self.rotatable, self.rotatable)] = rotation.matrix
-            self.register_buffer("centre", torch.from_numpy(centre), persistent=False)
+            self.register_buffer("center", torch.from_numpy(center), persistent=False)
             self.register_buffer("turn", torch.from_numpy(matrix), persistent=False)
 
     def name_components(self) -> None:
@@ -219,7 +219,7 @@ class _TableRows(nn.Module):
             if self.normal is not None:
                 values = self.normal(values)
             if self.rotated:
-                values = (values - self.centre) @ self.turn
+                values = (values - self.center) @ self.turn
             if self.clipped:
                 ratio = values / self.bound
                 values = values / torch.sqrt(1.0 + ratio * ratio)
@@ -266,7 +266,7 @@ class _ArrayRows(nn.Module):
 
     shift: Tensor
     spread: Tensor
-    centre: Tensor
+    center: Tensor
     turn: Tensor
 
     def __init__(self, schema: Schema) -> None:
@@ -274,8 +274,8 @@ class _ArrayRows(nn.Module):
         self.shape = schema.input_shape
         self.rotated = schema.rotation is not None
         if schema.rotation is not None:
-            centre = torch.tensor(schema.rotation.centre, dtype=torch.float64)
-            self.register_buffer("centre", centre, persistent=False)
+            center = torch.tensor(schema.rotation.center, dtype=torch.float64)
+            self.register_buffer("center", center, persistent=False)
             self.register_buffer("turn", torch.from_numpy(schema.rotation.matrix), persistent=False)
         self.scaled = bool(schema.shift)
         ones = [1] * (len(schema.input_shape) - 1)
@@ -290,7 +290,7 @@ class _ArrayRows(nn.Module):
         if self.scaled:
             values = (values - self.shift) / self.spread
         if self.rotated:
-            rotated = (values.flatten(1).to(torch.float64) - self.centre) @ self.turn
+            rotated = (values.flatten(1).to(torch.float64) - self.center) @ self.turn
             values = rotated.to(torch.float32).reshape(-1, *self.shape)
         return values
 

@@ -60,7 +60,7 @@ def quantiles_of(rows: Array, shares: Array, weights: Array | None = None) -> Ar
 def robust(
     rows: Array, weights: Array | None = None, /, *, clip: Positive = ROBUST_CLIP
 ) -> tuple[Array, Array]:
-    """Centre each input by its median and divide it by the distance of its quartiles; then bound it smoothly.
+    """Center each input by its median and divide it by the distance of its quartiles; then bound it smoothly.
 
     Neither statistic depends on how far the largest values lie, and the bound keeps these within ±c.
 

@@ -36,10 +36,10 @@ Scale = Callable[[Array, "Array | None"], "tuple[Array, Array]"]
     row="F1",
     reference="LeCun et al. 1998 (Efficient BackProp); scikit-learn's StandardScaler",
     formula="(x - mean) / standard deviation",
-    note="the standard deviation is normalised by n; a constant input has scale 1",
+    note="the standard deviation is normalized by n; a constant input has scale 1",
 )
 def standard(rows: Array, weights: Array | None = None, /) -> tuple[Array, Array]:
-    """Standardise each input to mean 0 and standard deviation 1.
+    """Standardize each input to mean 0 and standard deviation 1.
 
     The mean is computed relative to the first row, so that inputs with a large offset (dates, identifiers) lose
     no precision.
@@ -56,14 +56,14 @@ def standard(rows: Array, weights: Array | None = None, /) -> tuple[Array, Array
     """
     total = len(rows) if weights is None else weights.sum()
     origin = rows[0].copy()
-    centred = rows - origin
-    mean = _sum(centred, weights) / total
-    centred -= mean
-    correction = _sum(centred, weights) / total
-    centred -= correction
+    centered = rows - origin
+    mean = _sum(centered, weights) / total
+    centered -= mean
+    correction = _sum(centered, weights) / total
+    centered -= correction
     shift = origin + (mean + correction)
-    centred *= centred
-    deviation = np.sqrt(_sum(centred, weights) / total)
+    centered *= centered
+    deviation = np.sqrt(_sum(centered, weights) / total)
     constant = deviation <= 16 * np.finfo(np.float64).eps * np.abs(shift)
     return shift, np.where(constant, 1.0, deviation)
 
@@ -80,7 +80,7 @@ def _sum(rows: Array, weights: Array | None) -> Array:
     note="units do not change, and the smooth bound (data.clip) does not apply",
 )
 def center(rows: Array, weights: Array | None = None, /) -> tuple[Array, Array]:
-    """Centre each input to mean 0, without changing its unit.
+    """Center each input to mean 0, without changing its unit.
 
     Args:
         rows: training inputs, float64 (n, d), without missing values.

@@ -20,6 +20,7 @@ from descend.data.labels import Label, codes_of, restore
 from descend.data.messages import listed, rows_hold
 from descend.data.missing_numbers import missing_numbers
 from descend.data.ngrams import NGrams
+from descend.data.older_schemas import with_current_names
 from descend.data.row_numbers import naming
 from descend.data.schema_faults import fault_of
 from descend.data.settings import MISSING, Decimal, LabelSeparator, Separator
@@ -56,7 +57,7 @@ class Schema:
         decimal: the decimal mark of numbers in text files and strings; ``auto`` if none occurred.
         separator: the specified separator of text files, or ``auto``.
         encoding: the specified encoding of text files, or ``auto``.
-        white: the grey level of white in images with more than 8 bits per pixel, which is stored as 255; None if no
+        white: the gray level of white in images with more than 8 bits per pixel, which is stored as 255; None if no
             training image has more.
         classes: the class labels in the order of the network's outputs; for several labels, the two values of each, of
             which the second means that it holds.
@@ -143,7 +144,7 @@ class Schema:
         Args:
             data: for a table, a data frame of any library, a dictionary of columns, a list of
                 dictionaries, or an array; for images, a uint8 array (n, channels, height, width), or with the
-                channels last (an array of another dtype has the grey levels of the training images if these have more
+                channels last (an array of another dtype has the gray levels of the training images if these have more
                 than 8 bits per pixel); for tensors, an array; or a Source of any of these.
 
         Returns: float64 (n, :attr:`width`) for a table, uint8 for images, float32 otherwise.
@@ -212,7 +213,7 @@ class Schema:
         """Encode raw targets as the loss takes them.
 
         Returns: int64 (n,) for multiclass, float32 (n,) of 0 and 1 for binary, float32 (n, L) of 0 and 1 for several
-            labels, float32 (n, T) for regression, standardised unless they are learned in their own units.
+            labels, float32 (n, T) for regression, standardized unless they are learned in their own units.
 
         Raises:
             DataError: a class is unknown, or a target is not a number.
@@ -355,7 +356,7 @@ class Schema:
             )
         if version < 1:
             raise RunError(f"{source} is damaged: version {version}")
-        schema = _validated(content, source)
+        schema = _validated(with_current_names(content), source)
         fault = fault_of(schema)
         if fault:
             raise RunError(f"{source} is damaged: {fault}")

@@ -12,7 +12,7 @@ from descend.interface import setting
 __all__ = ["SEPARATORS", "declared_separator", "find_separator", "separator_option"]
 
 SEPARATORS = (",", ";", "\t", "|")
-"""Separators that are recognised without being specified."""
+"""Separators that are recognized without being specified."""
 _RECORDS = 100  # rows that are compared
 _DECLARATION = re.compile(r'\s*"?sep=([^\r\n"])"?[ ,;\t]*(?:\r\n|\n|\r)', re.IGNORECASE)
 _NUMBER = re.compile(r"\s*[+-]?[\d.,]+\s*")

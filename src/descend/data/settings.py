@@ -66,10 +66,10 @@ class DataSettings:
             ``multi_label`` is for several targets with the same two values, such as 0 and 1, each of which may hold
             or not; ``auto`` chooses it for such targets, and ``multi_regression`` learns them as numbers.
         target_scale: how the targets of a regression are learned: ``standard``, minus the mean and divided by the
-            standard deviation of the training part; ``log``, their logarithms, standardised, of 1 + y if some are 0;
+            standard deviation of the training part; ``log``, their logarithms, standardized, of 1 + y if some are 0;
             ``quantile``, their normal scores (:mod:`descend.data.target_transform`); or ``none``, in their own units.
             ``auto`` is what the loss takes:
-            counts for ``poisson`` and ``negative_binomial``, standardised targets for others. Predictions and metrics
+            counts for ``poisson`` and ``negative_binomial``, standardized targets for others. Predictions and metrics
             are in the units of the targets in any case.
         scale: how numeric inputs are scaled, with statistics of the training part: ``standard``, ``center``,
             ``minmax``, ``robust``, ``quantile``, ``pca``, ``whiten``, ``zca`` or ``none``; or a table with a name and
@@ -87,7 +87,7 @@ class DataSettings:
         batch_size: number of rows in a batch; ``auto`` chooses it by the number of training rows.
         sampling: ``epoch`` visits every row once per epoch in a new order, ``with_replacement`` samples each
             batch independently, ``full`` uses all rows in every step.
-        shuffle: what ``epoch`` shuffles: ``rows``, all of them; or ``blocks`` of neighbouring rows
+        shuffle: what ``epoch`` shuffles: ``rows``, all of them; or ``blocks`` of neighboring rows
             (256 kB), and the rows within windows of blocks (256 MB). Blocks are for ``stream``, if the rows
             do not fit into memory and reading each row at random would be slow.
         validation: share of the rows used to decide when to stop; 0 for none.
@@ -104,7 +104,7 @@ class DataSettings:
             is meant, such as ``Europe/Paris``.
             A list of strings, ``["S", "M", "L"]``, declares ordered categories. ``{kind = "categorical", encoding =
             "target"}`` chooses the encoding of a column: ``onehot``, ``target`` or ``both``; of an ordered one, with
-            ``order = ["S", "M", "L"]``, ``thermometer`` or ``ordinal``, the standardised rank as one input.
+            ``order = ["S", "M", "L"]``, ``thermometer`` or ``ordinal``, the standardized rank as one input.
         missing: strings that stand for a missing value, in all columns; or a table of such lists by the name of the
             column, ``{"region": []}``, and the defaults for all others. An empty cell is always missing. A number in the
             list, ``-999``, is missing in any way of writing it, also in a column of numbers.
@@ -125,7 +125,7 @@ class DataSettings:
         text_characters: the smallest and the largest number of characters of a character n-gram; [0, 0] for none.
         text_length: the largest number of different n-grams of a text that are used: its words first, in their order.
         image_size: side in pixels to which images are resized; ``auto`` keeps a common size.
-        image_white: the grey level of white in images with more than 8 bits per pixel, which becomes 255. ``auto``
+        image_white: the gray level of white in images with more than 8 bits per pixel, which becomes 255. ``auto``
             finds it from all images of a folder, by their bit depth.
         stream: whether a Parquet file, or the images of a folder, stay on disk, for data larger than
             memory. Temporary files hold the encoded rows (in ``TMPDIR``, an environment variable).

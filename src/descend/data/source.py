@@ -55,7 +55,7 @@ class Source:
         notes: remarks for the user from reading the data.
         decimal: the decimal mark of the numbers in a text file; ``auto`` if none occurs, and for other data.
         absent_targets: a remark on strings that were taken for missing targets.
-        white: the grey level of white in images with more than 8 bits per pixel; None if there are none.
+        white: the gray level of white in images with more than 8 bits per pixel; None if there are none.
         numbers: where the rows come from, for messages; None for rows 0, 1, 2, ...
         kept: columns to be written next to the predictions, as the file has them.
         label_column: name of the target whose rows list their labels; ``targets`` then are columns of 0 and 1 for the

@@ -389,5 +389,5 @@ TABLES: dict[str, Reader] = {
 """Readers of table files by the suffix of the file, without that of a compression."""
 _FORMATS = {".parquet": "a Parquet table", ".arrow": "an Arrow table", ".json": "JSON", ".xlsx": "a workbook"}
 _RECORD = re.compile(rb"(\xef\xbb\xbf)?\s*\[?\s*\{\s*\"")
-_HEAD = 256  # bytes in which a format is recognised
+_HEAD = 256  # bytes in which a format is recognized
 _TEXT = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson")

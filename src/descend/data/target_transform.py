@@ -1,4 +1,4 @@
-"""Transforms of the targets of a regression, which are learned as a standardised function of themselves.
+"""Transforms of the targets of a regression, which are learned as a standardized function of themselves.
 
 A target y is learned as z = (T(y) - mean) / scale, with an increasing function T, so that predictions, quantiles and
 orders are kept, and T^-1 is part of every exported model. Each transform is one function that fits it on the training
@@ -88,7 +88,7 @@ class TargetTransform:
     "the logarithm are symmetric",
 )
 def log(targets: Array, train: Array, weights: Array | None = None, /) -> TargetTransform:
-    """Learn the logarithm of positive targets, standardised; of 1 + y if some of them are 0.
+    """Learn the logarithm of positive targets, standardized; of 1 + y if some of them are 0.
 
     Relative errors count equally for small and large targets.
 

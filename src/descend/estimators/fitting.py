@@ -61,8 +61,8 @@ def train_complete(
     data = dict(sections["data"])
     assert source.targets is not None
     classified = data["task"] not in ("regression", "multi_regression")
-    labelled = classified and source.targets.ndim == 1
-    codes = _codes(source.targets, weights) if labelled else source.targets
+    labeled = classified and source.targets.ndim == 1
+    codes = _codes(source.targets, weights) if labeled else source.targets
     unique = weighted_set(source, codes, weights, _missing_strings(data))
     if data.get("validation") is None:
         data["validation"] = (
@@ -71,11 +71,11 @@ def train_complete(
     recipe = Recipe.of(sections | {"data": data, "engine": single_thread(sections)})
     share = recipe.data["validation"]
     distinct_codes = codes[unique.rows]
-    split = split_by_input(unique, distinct_codes if labelled else None, share=share, seed=seed)
+    split = split_by_input(unique, distinct_codes if labeled else None, share=share, seed=seed)
     distinct = select(source, unique, split)
-    if classified and not labelled:  # a label may hold in all rows or in none
+    if classified and not labeled:  # a label may hold in all rows or in none
         distinct = dataclasses.replace(distinct, classes=np.array([0, 1]).astype(source.targets.dtype))
-    if labelled:
+    if labeled:
         distinct = dataclasses.replace(distinct, classes=_classes(distinct.targets, weights is not None))
     planned = _with_row_numbers(_planned(distinct, source, recipe, seed), source, unique)
     network, planned = network_and_threads(planned, sections)

@@ -17,7 +17,7 @@ __all__ = ["Regressor"]
 class Regressor(RegressorMixin, Network):  # type: ignore[misc]  # scikit-learn has no types
     """A neural network for regression on one or several targets, as a scikit-learn estimator.
 
-    Parameters, attributes and behaviour are those of :class:`descend.Classifier`, without classes. Targets are
+    Parameters, attributes and behavior are those of :class:`descend.Classifier`, without classes. Targets are
     standardized for training, and predictions are in their units.
 
     Args:

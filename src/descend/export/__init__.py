@@ -104,7 +104,11 @@ def export(run: TrainedNetwork, format: str, path: str | Path | None = None) -> 
         RunError: the file cannot be written.
     """
     if format not in FORMATS:
-        raise UserError(f"unknown export format '{format}'; {did_you_mean(format, FORMATS)}")
+        suffix = Path(format).suffix.removeprefix(".")
+        call = (
+            f"did you mean ('{suffix}', '{format}')?" if suffix in FORMATS else did_you_mean(format, FORMATS)
+        )
+        raise UserError(f"unknown export format '{format}'; {call}")
     file = _target_file(run, format, path)
     write_atomically(file, importlib.import_module(f"descend.export.{format}").content(run))
     return file

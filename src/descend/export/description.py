@@ -187,7 +187,7 @@ def rows_entry(schema: Schema) -> Json:
     entry: Json = {"name": "rows", "dtype": "uint8", "shape": shape, "meaning": text}
     if schema.white is not None:
         entry["white"] = schema.white
-        entry["meaning"] += "; a grey level of more than 8 bits is multiplied by 255 / white and rounded"
+        entry["meaning"] += "; a gray level of more than 8 bits is multiplied by 255 / white and rounded"
     return entry
 
 

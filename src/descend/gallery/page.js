@@ -5,17 +5,17 @@
   const touch = matchMedia("(pointer: coarse)");
   const config = { responsive: true, displayModeBar: false, doubleClick: "reset" };
 
-  // Colours in figures are names of the page's CSS variables, so that figures follow the reader's colour scheme.
-  const resolveColours = (value, styles, key = "") => {
+  // Colors in figures are names of the page's CSS variables, so that figures follow the reader's color scheme.
+  const resolveColors = (value, styles, key = "") => {
     if (typeof value === "string") {
       return /color(scale)?$/.test(key) && value.startsWith("--") ? styles.getPropertyValue(value).trim() : value;
     }
     if (Array.isArray(value)) {
       const nested = key === "colorscale" || typeof value[0] === "object";
-      return nested ? value.map((item) => resolveColours(item, styles, key)) : value;
+      return nested ? value.map((item) => resolveColors(item, styles, key)) : value;
     }
     if (value === null || typeof value !== "object") return value;
-    return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, resolveColours(item, styles, name)]));
+    return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, resolveColors(item, styles, name)]));
   };
 
   // The printed layout cannot be measured during "beforeprint"; these sizes fit the narrower of A4 and letter.
@@ -23,14 +23,14 @@
 
   const drawOne = ({ key, shape, data, layout, frames }, styles, printing) => {
     const box = document.getElementById("plot-" + key);
-    const resolved = resolveColours(layout, styles);
+    const resolved = resolveColors(layout, styles);
     resolved.font.family = getComputedStyle(document.body).fontFamily;
     // On touch screens, dragging must scroll the page rather than zoom.
     resolved.dragmode = touch.matches ? false : "zoom";
     resolved.autosize = !printing;
     if (printing) [resolved.width, resolved.height] = printSize[shape];
-    const colouredData = resolveColours(data, styles);
-    Plotly.react(box, { data: colouredData, layout: resolved, config, frames: resolveColours(frames, styles) });
+    const coloredData = resolveColors(data, styles);
+    Plotly.react(box, { data: coloredData, layout: resolved, config, frames: resolveColors(frames, styles) });
   };
 
   const draw = (printing = false) => {

@@ -166,9 +166,9 @@ def _figure(key: str, panel: Panel) -> PlotlyFigure:
 
 def _legend_class(mark: Mark) -> str:
     if isinstance(mark, Line):
-        return f"line {mark.colour}{_DASH[mark.dash]}"
-    colour = getattr(mark, "colour", "s1")
-    return f"{'dot' if isinstance(mark, Points) else 'swatch'} {colour}"
+        return f"line {mark.color}{_DASH[mark.dash]}"
+    color = getattr(mark, "color", "s1")
+    return f"{'dot' if isinstance(mark, Points) else 'swatch'} {color}"
 
 
 def _axis(axis: Axis, panel: Panel, side: str) -> Spec:
@@ -203,7 +203,7 @@ def _traces(mark: Mark) -> list[Spec]:
     if isinstance(mark, Line):
         return _line(mark)
     if isinstance(mark, Points):
-        marker = {"color": _shade(mark.colour), "size": mark.size, "opacity": mark.opacity}
+        marker = {"color": _shade(mark.color), "size": mark.size, "opacity": mark.opacity}
         return [_scatter(mark.x, mark.y, mark.name) | {"mode": "markers", "marker": marker}]
     if isinstance(mark, Bars):
         return [_bars(mark)]
@@ -212,8 +212,8 @@ def _traces(mark: Mark) -> list[Spec]:
     return [_cells(mark)]
 
 
-def _shade(colour: str) -> str:
-    return f"--{colour}"
+def _shade(color: str) -> str:
+    return f"--{color}"
 
 
 def _scatter(x: Numbers, y: Numbers, name: str) -> Spec:
@@ -229,9 +229,9 @@ def _scatter(x: Numbers, y: Numbers, name: str) -> Spec:
 def _line(mark: Line) -> list[Spec]:
     traces: list[Spec] = []
     if mark.low:
-        edge = {"width": 0, "color": _shade(mark.colour)}
+        edge = {"width": 0, "color": _shade(mark.color)}
         around = {"type": "scatter", "mode": "lines", "line": edge, "hoverinfo": "skip", "x": list(mark.x)}
-        soft = f"--{mark.colour}-soft"
+        soft = f"--{mark.color}-soft"
         traces += [
             around | {"y": list(mark.low)},
             around | {"y": list(mark.high), "fill": "tonexty", "fillcolor": soft},
@@ -239,10 +239,10 @@ def _line(mark: Line) -> list[Spec]:
     trace = _scatter(mark.x, mark.y, mark.name)
     trace |= {
         "mode": "lines+markers" if mark.dots else "lines",
-        "line": {"color": _shade(mark.colour), "width": mark.width, "dash": mark.dash},
+        "line": {"color": _shade(mark.color), "width": mark.width, "dash": mark.dash},
     }
     if mark.dots:
-        trace["marker"] = {"size": 6, "color": _shade(mark.colour)}
+        trace["marker"] = {"size": 6, "color": _shade(mark.color)}
     return [*traces, trace]
 
 
@@ -251,7 +251,7 @@ def _bars(mark: Bars) -> Spec:
         "type": "bar",
         "x": [plotly_text(label) for label in mark.labels],
         "y": list(mark.values),
-        "marker": {"color": _shade(mark.colour), "opacity": 0.85},
+        "marker": {"color": _shade(mark.color), "opacity": 0.85},
         "hovertemplate": f"%{{x}}: %{{y:.4~g}}<extra>{plotly_text(mark.name)}</extra>",
     }
     if mark.low:
@@ -291,7 +291,7 @@ def _contours(mark: Contours) -> Spec:
 
 
 def _cells(mark: Cells) -> Spec:
-    ends = ["#16191c", "#f4f5f6"] if mark.grey else ["--sunken", "--right-high"]
+    ends = ["#16191c", "#f4f5f6"] if mark.gray else ["--sunken", "--right-high"]
     trace: Spec = {
         "type": "heatmap",
         "z": [list(row) for row in mark.z],
@@ -299,9 +299,9 @@ def _cells(mark: Cells) -> Spec:
         "zmax": mark.high,
         "colorscale": [[0, ends[0]], [1, ends[1]]],
         "showscale": False,
-        "xgap": 0 if mark.grey else 2,
-        "ygap": 0 if mark.grey else 2,
-        "hoverinfo": "skip" if mark.grey else "z",
+        "xgap": 0 if mark.gray else 2,
+        "ygap": 0 if mark.gray else 2,
+        "hoverinfo": "skip" if mark.gray else "z",
     }
     if mark.text:
         trace |= {

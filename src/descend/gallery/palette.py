@@ -1,6 +1,6 @@
-"""Colours of the gallery: those of the report, and eight distinguishable ones for series (after Okabe and Ito).
+"""Colors of the gallery: those of the report, and eight distinguishable ones for series (after Okabe and Ito).
 
-The colours of the report are read from its style sheet, so that the PNG files and the pages agree.
+The colors of the report are read from its style sheet, so that the PNG files and the pages agree.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ SERIES: dict[str, tuple[str, str]] = {
     "s7": ("#2a8c99", "#6fd0dc"),
     "s8": ("#6b7280", "#a3acb5"),
 }
-"""Colour on a light and on a dark page. ``s1`` and ``s2`` are the blue and orange of the report."""
+"""Color on a light and on a dark page. ``s1`` and ``s2`` are the blue and orange of the report."""
 
 _SOFT = "2e"  # opacity of a band, in hexadecimal
 
 
 @cache
 def light() -> dict[str, str]:
-    """Return every colour by name, as on a light page; those of the report come from the first block of its style sheet."""
+    """Return every color by name, as on a light page; those of the report come from the first block of its style sheet."""
     sheet = (files("descend.report") / "page.css").read_text(encoding="utf-8")
     block = sheet[sheet.index(":root {") : sheet.index("}")]
     report = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", block))

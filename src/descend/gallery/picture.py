@@ -3,7 +3,7 @@
 The module of a figure measures and fills a :class:`Picture`. Two renderers read it, :mod:`descend.gallery.png` and
 :mod:`descend.gallery.page`, so that both show the same numbers.
 
-A colour is a name: ``s1`` to ``s8`` for the series, ``ink``, ``muted`` or ``axis``; :mod:`descend.gallery.palette`
+A color is a name: ``s1`` to ``s8`` for the series, ``ink``, ``muted`` or ``axis``; :mod:`descend.gallery.palette`
 defines their values.
 """
 
@@ -60,7 +60,7 @@ class Line:
     x: Numbers
     y: Numbers
     name: str = ""
-    colour: str = "s1"
+    color: str = "s1"
     dash: Dash = "solid"
     dots: bool = False
     low: Numbers = ()
@@ -75,7 +75,7 @@ class Points:
     x: Numbers
     y: Numbers
     name: str = ""
-    colour: str = "s1"
+    color: str = "s1"
     size: float = 6.0
     opacity: float = 1.0
 
@@ -87,7 +87,7 @@ class Bars:
     labels: tuple[str, ...]
     values: Numbers
     name: str = ""
-    colour: str = "s1"
+    color: str = "s1"
     low: Numbers = ()
     high: Numbers = ()
 
@@ -104,16 +104,16 @@ class Contours:
 
 @dataclass(frozen=True)
 class Cells:
-    """A table of cells, the first row on top: a strong colour for ``high``, a faint one for ``low``.
+    """A table of cells, the first row on top: a strong color for ``high``, a faint one for ``low``.
 
-    ``grey`` shows a greyscale picture.
+    ``gray`` shows a grayscale picture.
     """
 
     z: tuple[Numbers, ...]
     low: float = 0.0
     high: float = 1.0
     text: tuple[tuple[str, ...], ...] = ()
-    grey: bool = False
+    gray: bool = False
 
 
 Mark = Line | Points | Bars | Contours | Cells

@@ -2,7 +2,7 @@
 
 Panels of the gallery have contour lines and animations, which the static drawings of reports
 (:mod:`descend.report.svg`) do not have. A specification is JSON made of dicts; Plotly's Python package is needed only for
-its JavaScript. Colours are names of the page's CSS variables (``--s1``), which the page resolves when it draws, so figures
+its JavaScript. Colors are names of the page's CSS variables (``--s1``), which the page resolves when it draws, so figures
 follow light and dark mode. All text from data is escaped for Plotly, which interprets some HTML in text.
 """
 

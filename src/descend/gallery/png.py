@@ -82,18 +82,18 @@ def render_png(picture: Picture) -> bytes:
     matplotlib: Any = require("matplotlib", "gallery", "rendering a PNG file of the gallery")
     figures: Any = require("matplotlib.figure", "gallery", "rendering a PNG file of the gallery")
     width, height = image_size(picture)
-    colours = light()
+    colors = light()
     look = _STYLE | {
-        "axes.labelcolor": colours["muted"],
-        "axes.edgecolor": colours["axis"],
-        "axes.titlecolor": colours["ink"],
-        "xtick.color": colours["muted"],
-        "ytick.color": colours["muted"],
-        "text.color": colours["ink"],
-        "grid.color": colours["grid"],
+        "axes.labelcolor": colors["muted"],
+        "axes.edgecolor": colors["axis"],
+        "axes.titlecolor": colors["ink"],
+        "xtick.color": colors["muted"],
+        "ytick.color": colors["muted"],
+        "text.color": colors["ink"],
+        "grid.color": colors["grid"],
     }
     with matplotlib.rc_context(look):
-        figure = figures.Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI, facecolor=colours["surface"])
+        figure = figures.Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI, facecolor=colors["surface"])
         left = 28 / width
         figure.text(left, 1 - 34 / height, picture.title, fontsize=17, fontweight="bold", va="center")
         text = "\n".join(_text_lines(picture))
@@ -245,20 +245,20 @@ def _floats(values: Numbers) -> list[float]:
     return [math.nan if value is None else value for value in values]
 
 
-def _color(colour: str) -> str:
-    return light()[colour]
+def _color(color: str) -> str:
+    return light()[color]
 
 
 def _draw_line(axes: Any, mark: Line) -> None:
-    colour = _color(mark.colour)
+    color = _color(mark.color)
     if mark.low:
         axes.fill_between(
-            _floats(mark.x), _floats(mark.low), _floats(mark.high), color=colour, alpha=0.18, linewidth=0
+            _floats(mark.x), _floats(mark.low), _floats(mark.high), color=color, alpha=0.18, linewidth=0
         )
     axes.plot(
         _floats(mark.x),
         _floats(mark.y),
-        color=colour,
+        color=color,
         linestyle=_DASHES[mark.dash],
         linewidth=mark.width * 0.85,
         marker="o" if mark.dots else None,
@@ -272,7 +272,7 @@ def _draw_points(axes: Any, mark: Points) -> None:
         _floats(mark.x),
         _floats(mark.y),
         s=(mark.size * 0.75) ** 2,
-        color=_color(mark.colour),
+        color=_color(mark.color),
         alpha=mark.opacity,
         linewidths=0,
         label=mark.name or None,
@@ -287,7 +287,7 @@ def _draw_bars(axes: Any, mark: Bars, at: int, all_bars: Sequence[Bars]) -> None
     shift = (at - (len(all_bars) - 1) / 2) * bar_width if grouped else 0.0
     places = [labels.index(label) + shift for label in mark.labels]
     values = _floats(mark.values)
-    axes.bar(places, values, bar_width * 0.92, color=_color(mark.colour), alpha=0.88, label=mark.name or None)
+    axes.bar(places, values, bar_width * 0.92, color=_color(mark.color), alpha=0.88, label=mark.name or None)
     if mark.low:
         errors = [
             [value - low for value, low in zip(values, _floats(mark.low), strict=True)],
@@ -310,11 +310,11 @@ def _draw_contours(axes: Any, mark: Contours) -> None:
 
 def _draw_cells(axes: Any, mark: Cells) -> None:
     colors: Any = require("matplotlib.colors", "gallery", "rendering a PNG file of the gallery")
-    ends = ["#16191c", "#f4f5f6"] if mark.grey else [_color("sunken"), _color("right-high")]
+    ends = ["#16191c", "#f4f5f6"] if mark.gray else [_color("sunken"), _color("right-high")]
     ramp = colors.LinearSegmentedColormap.from_list("cells", ends)
     z = [_floats(row) for row in mark.z]
     axes.imshow(z, cmap=ramp, vmin=mark.low, vmax=mark.high, aspect="auto", interpolation="nearest")
-    if not mark.grey:
+    if not mark.gray:
         rows, columns = len(z), len(z[0])
         axes.set_xticks([column - 0.5 for column in range(1, columns)], minor=True)
         axes.set_yticks([row - 0.5 for row in range(1, rows)], minor=True)

@@ -16,7 +16,7 @@ method         milliseconds    relative error   cost in products of a stack with
 The errors are proportional to the condition number. Those of LAPACK's eigendecomposition are 30 times larger, but still far
 below the statistical error of mini-batch statistics, so the faster method is used: the eigendecomposition on the CPU. CUDA
 devices solve batched eigenproblems one after another but are efficient at matrix products. For the inverse itself, the
-Cholesky factorisation takes a third of the time of the eigendecomposition, with an error of 4e-3 instead of 1e-1.
+Cholesky factorization takes a third of the time of the eigendecomposition, with an error of 4e-3 instead of 1e-1.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def largest_eigenvalue(stack: Tensor, iterations: int = 16) -> Tensor:
     """Estimate the largest eigenvalue of each positive semidefinite matrix from below, by power iteration.
 
     The iteration starts at the column with the largest diagonal entry. That entry is at least tr/n and the estimates never
-    decrease, so the first estimate is already at least λ/n. It does not synchronise with the device.
+    decrease, so the first estimate is already at least λ/n. It does not synchronize with the device.
 
     Args:
         stack: (k, n, n), symmetric and positive semidefinite.
@@ -133,11 +133,11 @@ def inverse_root(
       which makes both of its ends equally small, and the a for which its largest value is 1 again; for l = 1 these are Newton's
       a = (power + 1)/power and b = 1/power. At κ = 10⁶ this halves the number of iterations. l is known from the ridge.
 
-    If the Cholesky factorisation of a matrix fails, or Newton's iteration does not converge to I, ``eigh`` is used for that
+    If the Cholesky factorization of a matrix fails, or Newton's iteration does not converge to I, ``eigh`` is used for that
     matrix. It raises eigenvalues below ε times the largest one to that value, so the root of a singular matrix without a ridge
     is finite and bounded. A matrix that is not finite yields NaN and does not affect the other matrices of its stack.
 
-    The function synchronises with the device once, to check for failures; with ``newton`` twice.
+    The function synchronizes with the device once, to check for failures; with ``newton`` twice.
 
     Args:
         stack: A, (k, n, n).
@@ -249,7 +249,7 @@ def _method(stack: Tensor, power: int, method: RootMethod) -> RootMethod:
     if power < 1:
         raise ValueError(f"power must be 1 or more; got {power}")
     if method == "cholesky" and power != 1:
-        raise ValueError(f"the Cholesky factorisation only yields the inverse, power 1; got power {power}")
+        raise ValueError(f"the Cholesky factorization only yields the inverse, power 1; got power {power}")
     if method != "auto":
         return method
     return "cholesky" if power == 1 else "eigh" if stack.device.type == "cpu" else "newton"
@@ -285,7 +285,7 @@ def _by_cholesky(shifted: Tensor) -> tuple[Tensor, Tensor]:
     factor, failed = torch.linalg.cholesky_ex(shifted)
     # A zero on the diagonal of one factor would abort the inversion of all; the results of failed matrices are not used.
     inverse = torch.cholesky_inverse(factor.where((failed == 0)[:, None, None], 1.0))
-    # The factorisation reads one triangle only, so the other one may contain entries that are not finite.
+    # The factorization reads one triangle only, so the other one may contain entries that are not finite.
     finite = torch.isfinite(shifted) & torch.isfinite(inverse)
     return inverse, (failed == 0) & finite.all(-1).all(-1)
 

@@ -100,7 +100,7 @@ class Jacobian:
 
 
 class GaussNewton:
-    """Products with the generalised Gauss-Newton matrix Jᵀ (d²F/dz²) J (Schraudolph 2002).
+    """Products with the generalized Gauss-Newton matrix Jᵀ (d²F/dz²) J (Schraudolph 2002).
 
     Args:
         loss: 0-dimensional, computed from ``outputs``, with its graph.

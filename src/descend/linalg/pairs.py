@@ -12,7 +12,7 @@ is one triangular system: with S and Y of shape (m, n), rows in order of age, R 
     second loop    Rᵀ δ = D α − Y r      H v = r + Sᵀ δ
 
 which takes four products with an (m, n) matrix instead of 4 m products with vectors. Everything stays on the device: whether a
-pair is stored, and in which row, are tensors, so nothing synchronises with the device.
+pair is stored, and in which row, are tensors, so nothing synchronizes with the device.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Conjugate gradients: minimise a quadratic model from matrix-vector products, optionally within a trust region."""
+"""Conjugate gradients: minimize a quadratic model from matrix-vector products, optionally within a trust region."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ def conjugate_gradient(
     tolerance: float = 1e-5,
     max_iter: int | None = None,
 ) -> Solution:
-    """Minimise the model m(s) = g·s + s·Hs/2 by conjugate gradients from s = 0 (Hestenes and Stiefel 1952).
+    """Minimize the model m(s) = g·s + s·Hs/2 by conjugate gradients from s = 0 (Hestenes and Stiefel 1952).
 
     With a finite radius this is the truncated conjugate gradient method of Steihaug (1983): the norms of the iterates grow,
     so the first iterate that would leave the ball is truncated at the boundary, and a direction of negative curvature,
-    p·Hp ≤ 0, is followed to the boundary. The first iterate is the Cauchy point, the minimiser along −g, and the model
+    p·Hp ≤ 0, is followed to the boundary. The first iterate is the Cauchy point, the minimizer along −g, and the model
     decreases at every iteration, so m(0) − m(s) is at least the Cauchy decrease. With an infinite radius, negative curvature
     ends the iteration with the current iterate; in the first iteration this is −g, a descent direction (Nocedal and Wright
     2006, algorithm 7.1), and ``decrease`` is that of the model at −g.
 
-    Each iteration synchronises with the device three times, since the control flow depends on computed numbers.
+    Each iteration synchronizes with the device three times, since the control flow depends on computed numbers.
 
     Args:
         product: function that multiplies the symmetric H with a vector, (n,) to (n,).

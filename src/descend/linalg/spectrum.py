@@ -33,12 +33,12 @@ class Extremes:
 def lanczos(
     product: Callable[[Tensor], Tensor], start: Tensor, *, max_iter: int = 100, tolerance: float = 1e-6
 ) -> Extremes:
-    """Estimate the extreme eigenvalues of a symmetric H (Lanczos 1950), with full reorthogonalisation.
+    """Estimate the extreme eigenvalues of a symmetric H (Lanczos 1950), with full reorthogonalization.
 
     After k products, H is projected onto the span of start, H start, ..., H^(k−1) start: a tridiagonal k × k matrix T, whose
     eigenvalues are the Ritz values. With β the norm of the next vector before scaling and y an eigenvector of T, the residual
     ‖H u − θ u‖ = β |y_k| bounds the distance of θ to an eigenvalue (Parlett 1998, section 13.2). Every new vector is
-    orthogonalised against all others twice; without this, rounding produces copies of converged eigenvalues. The method
+    orthogonalized against all others twice; without this, rounding produces copies of converged eigenvalues. The method
     stores k vectors.
 
     Args:

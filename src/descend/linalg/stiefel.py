@@ -94,7 +94,7 @@ def tangent(frames: Tensor, vectors: Tensor) -> Tangent:
 def cayley(frames: Tensor, step: Tangent, length: float | Tensor = 1.0) -> Tensor:
     """Cayley retraction: compute the frames (I − t W/2)⁻¹ (I + t W/2) X exactly, by one q × q system for each.
 
-    It costs 6 n q² + O(q³) operations for a frame and does not synchronise with the device. In floating-point arithmetic the
+    It costs 6 n q² + O(q³) operations for a frame and does not synchronize with the device. In floating-point arithmetic the
     result is as orthonormal as X up to rounding errors, which accumulate over many steps: see :func:`polished`.
 
     Args:
@@ -181,7 +181,7 @@ def cayley_iterated(frames: Tensor, step: Tangent, iterations: int, length: floa
 
 
 def polished(frames: Tensor, times: int = 1) -> Tensor:
-    """Re-orthonormalise nearly orthonormal frames: X ← X (3 I − XᵀX)/2, Newton's iteration for the polar factor.
+    """Re-orthonormalize nearly orthonormal frames: X ← X (3 I − XᵀX)/2, Newton's iteration for the polar factor.
 
     An error E = XᵀX − I becomes −3 E²/4 + E³/4, so one iteration deterministically removes the drift of rounding errors. XᵀX is
     computed in float64: with float32, and more so with TF32, the rounding errors of its sums would be corrected as if they
@@ -273,7 +273,7 @@ def put_frames_(weights: Sequence[Tensor], frames: Tensor) -> None:
 def nearest_frame_(weight: Tensor) -> None:
     """Replace a weight by the closest orthonormal one, in place; a weight that is orthonormal up to rounding is not changed.
 
-    It synchronises with the device and is meant for the start of training and the end of an epoch.
+    It synchronizes with the device and is meant for the start of training and the end of an epoch.
 
     >>> weight = torch.tensor([[3.0, 4.0]])
     >>> nearest_frame_(weight); weight

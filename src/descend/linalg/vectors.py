@@ -58,7 +58,7 @@ def bounded(tensor: Tensor) -> Tensor:
 
     Squares of a gradient above 2e19 are infinite in float32, and a covariance with an infinite entry has only NaN for
     its roots and inverses. Here sums of squares are at most the 3/4th power of the largest number, which leaves room for
-    products with them. NaN and infinities are kept, so that their origin can be found. It does not synchronise with a GPU.
+    products with them. NaN and infinities are kept, so that their origin can be found. It does not synchronize with a GPU.
 
     Args:
         tensor: of any shape.

@@ -8,7 +8,7 @@ stay finite where the logarithm of a rounded probability is −∞; :meth:`Loss.
 loss for outputs that are probabilities without logits, such as those of the sine activation.
 
 Targets are float (n, T) for regression, float (n,) in [0, 1] for binary, float (n, L) in [0, 1] for several labels, and
-int64 (n,) in 0…K−1 or distributions (n, K) for multiclass problems. For regression they are standardised, or in their own
+int64 (n,) in 0…K−1 or distributions (n, K) for multiclass problems. For regression they are standardized, or in their own
 units where ``loss.target_space`` is ``"raw"``. A loss with ``loss.blocks`` above 1 takes several outputs per target, and
 ``loss.distribution`` returns what they describe.
 """

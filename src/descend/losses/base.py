@@ -18,7 +18,7 @@ __all__ = ["Form", "Loss", "Predicted", "Reduction", "TargetSpace", "blocks_of",
 Form = Literal["logits", "probabilities", "values"]
 Reduction = Literal["none", "mean"]
 TargetSpace = Literal["standardized", "raw"]
-"""Whether targets of a regression are standardised or in their own units."""
+"""Whether targets of a regression are standardized or in their own units."""
 
 
 class Predicted(NamedTuple):
@@ -40,7 +40,7 @@ class Loss(nn.Module, ABC):
     Attributes:
         form: the form of the outputs.
         tasks: the tasks it is for.
-        target_space: whether it takes the targets of a regression standardised or in their own units.
+        target_space: whether it takes the targets of a regression standardized or in their own units.
         curved: whether its second derivative with respect to the outputs is other than 0.
         output: for regression, the output activation that computes predictions from the raw outputs
             (:mod:`descend.nn.outputs`).
@@ -63,10 +63,10 @@ class Loss(nn.Module, ABC):
         """Return the losses of the rows (n,) or their mean, in one fused call if PyTorch has it."""
 
     def _check(self, targets: Tensor) -> None:
-        """Raise a UserError if targets are outside the domain of the loss; synchronises with the device."""
+        """Raise a UserError if targets are outside the domain of the loss; synchronizes with the device."""
 
     def _check_classes(self, outputs: Tensor, targets: Tensor) -> None:
-        """Raise a UserError if class indices are outside 0…K−1; synchronises with the device.
+        """Raise a UserError if class indices are outside 0…K−1; synchronizes with the device.
 
         PyTorch ignores the index -100, and another one ends a process on CUDA.
         """
@@ -85,7 +85,7 @@ class Loss(nn.Module, ABC):
     def trust(self, targets: Tensor) -> None:
         """Check all training targets once, so that later calls need no check.
 
-        A check synchronises with the device. Without ``trust`` every call checks its targets; only such a call compares
+        A check synchronizes with the device. Without ``trust`` every call checks its targets; only such a call compares
         class indices with the number of outputs, which the targets do not tell.
 
         Raises:

@@ -2,7 +2,7 @@
 
 A loss by import path is called as ``loss(outputs, targets)``, or ``loss(targets, outputs)`` if its arguments are named so,
 such as ``y_true`` and ``y_pred``. What it takes for these differs: logits, probabilities or their
-logarithms; class indices, one-hot rows or signs; standardised targets or counts. For PyTorch's losses, classes and functions,
+logarithms; class indices, one-hot rows or signs; standardized targets or counts. For PyTorch's losses, classes and functions,
 it is known (:data:`CONVENTIONS`). Any other loss declares it by two attributes, on the class, the object or the function:
 
 ``output_form``
@@ -10,7 +10,7 @@ it is known (:data:`CONVENTIONS`). Any other loss declares it by two attributes,
     activation; ``"log_probabilities"``, their logarithms. Without the attribute: raw.
 ``target_space``
     ``"standardized"``, the targets of a regression minus their mean, divided by their standard deviation; ``"raw"``, in
-    their own units. Without the attribute: standardised.
+    their own units. Without the attribute: standardized.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Convention:
         tasks: the tasks that it fits.
         outputs: the form of the outputs.
         targets: how targets are passed: ``as_they_are``, ``signs`` (0 and 1 as -1 and 1) or ``one_hot``.
-        target_space: whether targets of a regression are standardised.
+        target_space: whether targets of a regression are standardized.
         output: for regression, the output activation that computes predictions from the raw outputs.
         blocks: the number of raw outputs per target; with 2 the loss takes mean, targets and variance.
         declared: whether this is known or was declared, rather than assumed.

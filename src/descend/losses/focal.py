@@ -22,7 +22,7 @@ __all__ = ["Focal"]
     row="K12",
     reference="Lin et al. 2017",
     formula="l = -sum_k a_k q_k (1 - p_k)^g log p_k, q one-hot, p = softmax(z); binary and labels: p = sigmoid(z), both values",
-    note="With gamma = 0 and without alpha it is the cross-entropy. Its minimiser is not the probability of the class: "
+    note="With gamma = 0 and without alpha it is the cross-entropy. Its minimizer is not the probability of the class: "
     "predicted probabilities are too close to uniform.",
 )
 @final

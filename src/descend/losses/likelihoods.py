@@ -6,7 +6,7 @@ They define the Fisher information matrix. With J = dz/dw, its mean over the n p
 
 Targets sampled from the network's distribution, rather than those of the data, give an unbiased estimate of F. Each
 likelihood here is an exponential family with natural parameter z: E_y [s sᵀ] is the second derivative of the loss with
-respect to z, and F is the generalised Gauss-Newton matrix of the mean loss (Martens 2020, "New insights and perspectives
+respect to z, and F is the generalized Gauss-Newton matrix of the mean loss (Martens 2020, "New insights and perspectives
 on the natural gradient method", section 9).
 """
 

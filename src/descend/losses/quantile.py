@@ -1,4 +1,4 @@
-"""The pinball loss, whose minimiser is a quantile."""
+"""The pinball loss, whose minimizer is a quantile."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["Quantile"]
 )
 @final
 class Quantile(Loss):
-    """Pinball loss, whose minimiser is the conditional quantile of a level.
+    """Pinball loss, whose minimizer is the conditional quantile of a level.
 
     The subgradient at r = 0 is 0. The second derivative is 0 wherever it exists, so methods that use it do not apply.
     Shapes: outputs (n, L T) for L levels, the T targets of the first level first; targets (n, T).

@@ -26,7 +26,7 @@ _TASKS = frozenset({"regression", "multi_regression"})
 )
 @final
 class MeanSquaredError(Loss):
-    """Mean squared error, whose minimiser is the conditional mean.
+    """Mean squared error, whose minimizer is the conditional mean.
 
     Shapes: outputs (n, T), targets (n, T).
 
@@ -58,7 +58,7 @@ class MeanSquaredError(Loss):
 )
 @final
 class MeanAbsoluteError(Loss):
-    """Mean absolute error, whose minimiser is the conditional median; outliers have less influence.
+    """Mean absolute error, whose minimizer is the conditional median; outliers have less influence.
 
     Shapes: outputs (n, T), targets (n, T).
 
@@ -90,7 +90,7 @@ class Huber(Loss):
     Shapes: outputs (n, T), targets (n, T).
 
     Args:
-        delta: δ, the residual at which the loss becomes linear, in units of the (standardised) target. Default 1.
+        delta: δ, the residual at which the loss becomes linear, in units of the (standardized) target. Default 1.
 
     Raises:
         UserError: δ is not positive.

@@ -1,6 +1,6 @@
 """Optimal transport losses: the Wasserstein distance between histograms.
 
-Cross-entropy and Kullback-Leibler divergence compare bins independently: a prediction in a neighbouring bin is as wrong
+Cross-entropy and Kullback-Leibler divergence compare bins independently: a prediction in a neighboring bin is as wrong
 as one in the most distant bin. The transport cost between histograms p and q over K bins, with C_ij the cost of moving a
 unit of mass from bin i to bin j,
 
@@ -8,7 +8,7 @@ unit of mass from bin i to bin j,
 
 increases with the distance. In one dimension with C_ij = |x_i − x_j| the minimum has a closed form, the area between the
 cumulative distributions (:func:`wasserstein_1d`). For other costs it is a linear program; :func:`sinkhorn` adds the
-regularisation ε KL(P ‖ p qᵀ), which makes the problem strictly convex and changes its value by at most ε log K.
+regularization ε KL(P ‖ p qᵀ), which makes the problem strictly convex and changes its value by at most ε log K.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["Wasserstein", "check_histograms", "sinkhorn", "wasserstein_1d"]
 
 
 def check_histograms(histograms: Tensor, what: str = "wasserstein: the targets") -> None:
-    """Raise a UserError if rows are not probability distributions over bins; synchronises with the device.
+    """Raise a UserError if rows are not probability distributions over bins; synchronizes with the device.
 
     Args:
         histograms: (n, K).
@@ -82,7 +82,7 @@ def wasserstein_1d(p: Tensor, q: Tensor, positions: Tensor) -> Tensor:
 
 
 def sinkhorn(p: Tensor, q: Tensor, cost: Tensor, *, epsilon: float = 0.01, iterations: int = 200) -> Tensor:
-    """Transport cost with entropic regularisation, min_P <P, C> + ε KL(P ‖ p qᵀ): (n, K), (n, L), (K, L) → (n,).
+    """Transport cost with entropic regularization, min_P <P, C> + ε KL(P ‖ p qᵀ): (n, K), (n, L), (K, L) → (n,).
 
     Sinkhorn's iteration in the log domain, which is stable for every ε, alternates for potentials f and g
 
@@ -91,7 +91,7 @@ def sinkhorn(p: Tensor, q: Tensor, cost: Tensor, *, epsilon: float = 0.01, itera
     and the value is Σ p f + Σ q g. By duality it is at most the minimum, and converges to it; the minimum
     itself is between W and W + ε min(H(p), H(q)). Its derivative with respect to p is f (Danskin's theorem), so no
     derivative passes through the iterations and memory does not grow with them; for the same reason second derivatives are
-    not available. It does not synchronise with the device.
+    not available. It does not synchronize with the device.
 
     Args:
         p: distributions; bins may be empty.

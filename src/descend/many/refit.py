@@ -174,7 +174,7 @@ def _plan_on_all_rows(planned: Plan, source: Source | None) -> Plan:
     schema = planned.prepared.schema
     settings = dataclasses.replace(settings, task=schema.task, validation=0.0, test=0.0)
     prepared = prepare(source, settings, planned.seed)
-    # A run is recognised by the fingerprint of all its data.
+    # A run is recognized by the fingerprint of all its data.
     own = dataclasses.replace(prepared.schema, fingerprint=schema.fingerprint, why=schema.why)
     return dataclasses.replace(
         planned, source=source, prepared=dataclasses.replace(prepared, schema=own), before=None

@@ -1,4 +1,4 @@
-"""Metrics for evaluation: pure tensor functions that do not synchronise with the device, and the table of them.
+"""Metrics for evaluation: pure tensor functions that do not synchronize with the device, and the table of them.
 
 Each is called as ``metric(predictions, targets, weights=None)`` and returns a scalar tensor on the device of the
 predictions, float64 (float32 on devices without it), which is NaN where the metric is undefined. The definitions equal

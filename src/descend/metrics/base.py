@@ -48,7 +48,7 @@ Function = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric of predictions, computed on the device without synchronising.
+    """A metric of predictions, computed on the device without synchronizing.
 
     The function is called as ``function(predictions, targets, weights)``, with ``classes=K`` where ``by_class`` is
     set. It returns a scalar, NaN where the metric is undefined on these rows. An undefined value becomes None in

@@ -46,7 +46,7 @@ def counts_of(
         predictions: class indices (n,), scores (n, K) or logits (n, 1); for labels 0 or 1, (n, L).
         targets: class indices (n,); for labels 0 or 1, (n, L).
         weights: (n,), one weight per row, or None: all equal.
-        classes: the number of classes. Default None: those that occur; reading their number synchronises with the device.
+        classes: the number of classes. Default None: those that occur; reading their number synchronizes with the device.
 
     >>> counts_of(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 0]), None, 2).correct.tolist()
     [1.0, 1.0]

@@ -160,7 +160,7 @@ def rmse(predictions: Tensor, targets: Tensor, weights: Tensor | None = None) ->
 def mape(predictions: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
     """Mean absolute error relative to the targets, as a fraction. Undefined if a target is 0.
 
-    A target below a millionth of the largest one counts as 0: targets that were standardised in float32 for training and
+    A target below a millionth of the largest one counts as 0: targets that were standardized in float32 for training and
     converted back differ from 0 by their rounding errors.
 
     Args:

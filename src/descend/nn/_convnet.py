@@ -76,7 +76,7 @@ def convnet(
         )
     if kernel % 2 == 0:
         raise UserError(
-            f"model 'convnet': expected an odd kernel size, got {kernel}; only odd kernels have a centre"
+            f"model 'convnet': expected an odd kernel size, got {kernel}; only odd kernels have a center"
         )
     depth, height, width = inputs
     model = nn.Sequential()

@@ -50,7 +50,7 @@ __all__ = [
     row="B2",
     reference="torch.nn.Sigmoid",
     formula="f(x) = 1 / (1 + exp(-x))",
-    note="It saturates at both ends, and its outputs are not centred: avoid it in hidden layers.",
+    note="It saturates at both ends, and its outputs are not centered: avoid it in hidden layers.",
 )
 def sigmoid() -> nn.Module:
     """Logistic function, from R onto (0, 1).
@@ -67,7 +67,7 @@ def sigmoid() -> nn.Module:
     row="B3",
     reference="torch.nn.Tanh",
     formula="f(x) = (exp(x) - exp(-x)) / (exp(x) + exp(-x))",
-    note="It equals 2 sigmoid(2x) - 1: its outputs are centred, but it saturates as well.",
+    note="It equals 2 sigmoid(2x) - 1: its outputs are centered, but it saturates as well.",
 )
 def tanh() -> nn.Module:
     """Hyperbolic tangent, from R onto (−1, 1); derivative 1 − f².

@@ -202,7 +202,7 @@ class IsotonicCalibration(Calibration):
     and outside constant. Probabilities stay in [1 / (n + 2), 1 - 1 / (n + 2)] for n rows, so that the log-loss of new
     rows is finite.
 
-    Shapes: (n, 1) → (n, 1). It is a sum of clamped ramps, one for each pair of neighbouring knots, so that it can be
+    Shapes: (n, 1) → (n, 1). It is a sum of clamped ramps, one for each pair of neighboring knots, so that it can be
     exported.
 
     >>> calibration = IsotonicCalibration()
@@ -281,11 +281,11 @@ def _of_softmax(factor: float, outputs: Tensor, targets: Tensor, share: Tensor) 
 
 
 def _logistic_regression(logits: Tensor, targets: Tensor, share: Tensor) -> tuple[float, float]:
-    """Return (a, b), a >= 0, that minimise the log-loss of a z + b with the targets of Platt."""
+    """Return (a, b), a >= 0, that minimize the log-loss of a z + b with the targets of Platt."""
     ones, zeros = targets.sum(), (1 - targets).sum()
     y = torch.where(targets > 0.5, (ones + 1) / (ones + 2), 1 / (zeros + 2))
-    centre, scale = logits.mean(), logits.std(correction=0).clamp_min(torch.finfo(logits.dtype).tiny)
-    columns = torch.stack([(logits - centre) / scale, torch.ones_like(logits)], 1)
+    center, scale = logits.mean(), logits.std(correction=0).clamp_min(torch.finfo(logits.dtype).tiny)
+    columns = torch.stack([(logits - center) / scale, torch.ones_like(logits)], 1)
 
     def loss(x: Tensor) -> Tensor:
         return _binary_log_loss((columns @ x)[:, None], y[:, None], share)
@@ -305,7 +305,7 @@ def _logistic_regression(logits: Tensor, targets: Tensor, share: Tensor) -> tupl
     if x[0] <= 0:  # without a relation between logit and class, the frequency of the class
         average = float((share * y).sum())
         return 0.0, math.log(average / (1 - average))
-    return float(x[0] / scale), float(x[1] - x[0] * centre / scale)
+    return float(x[0] / scale), float(x[1] - x[0] * center / scale)
 
 
 def _isotonic_regression(logits: Tensor, targets: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:

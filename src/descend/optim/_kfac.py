@@ -63,7 +63,7 @@ def update_moments(stack: FactorStack, recorded: Mapping[Layer, Moments], decay:
 
 
 def damped_inverses(a: Tensor, g: Tensor, damping: float) -> tuple[Tensor, Tensor]:
-    """(A + π√λ I)⁻¹ and (G + √λ/π I)⁻¹, (k, n, n) and (k, m, m), with π² = (tr A/n)/(tr G/m). Synchronises with the device."""
+    """(A + π√λ I)⁻¹ and (G + √λ/π I)⁻¹, (k, n, n) and (k, m, m), with π² = (tr A/n)/(tr G/m). Synchronizes with the device."""
     mean_a, mean_g = (each.diagonal(dim1=-2, dim2=-1).mean(-1) for each in (a, g))
     # π is undefined for a layer without inputs or output gradients, such as one below weights that start at zero.
     ratio = mean_a / mean_g

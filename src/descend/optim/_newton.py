@@ -1,6 +1,6 @@
 """Newton's method by conjugate gradients, with the curvature of all rows or of a random subset.
 
-At x, with gradient g and curvature B, conjugate gradients minimise g·p + p·Bp/2 until ‖Bp + g‖ ≤ η ‖g‖. At a direction of
+At x, with gradient g and curvature B, conjugate gradients minimize g·p + p·Bp/2 until ‖Bp + g‖ ≤ η ‖g‖. At a direction of
 negative curvature they return the current iterate, in the first iteration −g. So p is a descent direction, and the step is the
 first t of t₀, ρ t₀, ρ² t₀, … with
 
@@ -105,7 +105,7 @@ class Newton(TruncatedNewton):
 
     >>> w = torch.tensor([3.0, -2.0], requires_grad=True)
     >>> loss = Newton([w], cg_tolerance=0.0).step(lambda: (w * w * torch.tensor([1.0, 100.0])).sum())
-    >>> loss.item(), [abs(round(each, 4)) for each in w.tolist()]  # a quadratic is minimised in one step
+    >>> loss.item(), [abs(round(each, 4)) for each in w.tolist()]  # a quadratic is minimized in one step
     (409.0, [0.0, 0.0])
     """
 

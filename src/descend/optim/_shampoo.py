@@ -5,13 +5,13 @@ For the gradient G (m, n) of a weight matrix, running averages of both covarianc
     L ← β₂ L + (1 − β₂) G Gᵀ,      R ← β₂ R + (1 − β₂) Gᵀ G,
 
 and the preconditioned gradient is P = L^(-1/4) G R^(-1/4). A tensor of order k has a covariance along each dimension, and the
-exponent is −1/(2k): for vectors −1/2, which is full-matrix Adagrad. With a single gradient and no regularisation, P is U Vᵀ,
+exponent is −1/(2k): for vectors −1/2, which is full-matrix Adagrad. With a single gradient and no regularization, P is U Vᵀ,
 the orthogonal factor of G = U S Vᵀ.
 
 P determines the direction; the length of each tensor's step is that of a simpler method ("grafting"). Momentum is applied
 last, to the preconditioned and grafted gradient, in Nesterov's form, as in Anil et al. 2020.
 
-The term that regularises the roots is relative to the largest eigenvalue along a dimension of the whole tensor, not of each
+The term that regularizes the roots is relative to the largest eigenvalue along a dimension of the whole tensor, not of each
 block. Blocks approximate one matrix; a block with hardly any gradient, such as that of pixels that are rarely non-zero, would
 otherwise be scaled up to the size of the others and dominate the length of the tensor's step.
 
@@ -102,7 +102,7 @@ def update_roots(stack: ParameterStack) -> None:
         units=functools.partial(largest_of_tensor, stack.blocks, weight / group["matrix_eps"]),
     )
     for result, power, root in zip(results, powers, roots, strict=True):
-        # Since the regularisation is relative, the weight can be divided out afterwards.
+        # Since the regularization is relative, the weight can be divided out afterwards.
         torch.mul(result, weight ** (1 / power), out=root)
     stack.set_numbers(rooted=step)
 

@@ -120,7 +120,7 @@ class SOAP(StackedStep):
     for its dimension i.
 
     A step costs six products of blocks with square matrices, and every ``precondition_frequency`` steps a product and a QR
-    factorisation of each covariance.
+    factorization of each covariance.
 
     Args:
         params: parameters or groups.

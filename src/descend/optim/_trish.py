@@ -2,7 +2,7 @@
 
 On a mini-batch neither the loss nor its decrease is known accurately enough to judge a step. The second-order TRish
 ("trust-region-ish", Curtis and Shi 2019) does not evaluate them: with g the gradient of a batch and B a curvature of it, the
-step s minimises g·s + s·Bs/2 within a ball of radius
+step s minimizes g·s + s·Bs/2 within a ball of radius
 
 =========================== ==========
 ‖g‖                         radius

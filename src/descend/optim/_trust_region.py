@@ -1,6 +1,6 @@
 """Trust region methods: steps on a quadratic model of the loss, within the ball in which the model has proved accurate.
 
-At x, with gradient g and curvature B, truncated conjugate gradients minimise the model m(s) = g·s + s·Bs/2 within the ball
+At x, with gradient g and curvature B, truncated conjugate gradients minimize the model m(s) = g·s + s·Bs/2 within the ball
 ‖s‖ ≤ Δ. They end inside the ball if the model's gradient is small, and otherwise on its boundary, where they would leave the
 ball or encounter a direction of negative curvature (Steihaug 1983). Then the loss is evaluated at x + s, and its decrease is
 compared with that of the model:
@@ -109,7 +109,7 @@ class _RatioStep(TruncatedNewton, ABC):
 )
 @final
 class TrustRegion(_RatioStep):
-    """Steihaug's trust region method: the step minimises a quadratic model within a ball of adaptive radius.
+    """Steihaug's trust region method: the step minimizes a quadratic model within a ball of adaptive radius.
 
     A step costs two gradients, two more for each iteration of conjugate gradients, and a loss. The state is one number, the
     radius. In contrast to Newton's method with a line search, it exploits negative curvature and thus leaves saddle points

@@ -39,7 +39,7 @@ def split_dimension(size: int, block_size: int) -> list[tuple[int, int, int]]:
 class Partition:
     """How tensors are partitioned into blocks, and which of their dimensions have a matrix.
 
-    Dimensions of size 1 are dropped. Dimensions after the first are merged with their neighbours, starting from the last, while
+    Dimensions of size 1 are dropped. Dimensions after the first are merged with their neighbors, starting from the last, while
     the product is at most ``block_size``: the weight of a convolution (o, i, h, w) becomes a matrix (o, i h w) if that is
     small enough, and otherwise a tensor (o, i, h w). A tensor of one dimension, such as a bias, is partitioned only if
     ``vectors``.

@@ -5,7 +5,7 @@ The problem is
     min F(x) = f(g(x)),   g(x) = E_w g_w(x),
 
 where a step has access to a sample g_w, not to g. The gradient is ∇g(x) ∇f(g(x)), and ∇g_w(x) ∇f(g_w(x)) is a biased estimate
-of it unless f' is constant: plain SGD minimises E f(g_w(x)), a different function. Both methods here keep a running average y
+of it unless f' is constant: plain SGD minimizes E f(g_w(x)), a different function. Both methods here keep a running average y
 of the inner values and evaluate f' there.
 
 The objective is written with the optimizer's ``average`` around the inner function:
@@ -22,7 +22,7 @@ with the indices ``rows``. An example is the dropout objective
     F(W) = 1/m Σ_i ℓ(y_i, E_SN[SN_W(x_i)]),
 
 whose inner function is the output for row i averaged over sub-networks SN: it is ``loss(optimizer.average(model(x), rows, m),
-y)`` with the model in training mode. (Ordinary dropout minimises 1/m Σ_i E_SN ℓ(y_i, SN_W(x_i)), which by Jensen's inequality
+y)`` with the model in training mode. (Ordinary dropout minimizes 1/m Σ_i E_SN ℓ(y_i, SN_W(x_i)), which by Jensen's inequality
 is larger; the two differ if the sub-networks disagree.) In a recipe both methods do this: the outputs are averaged for each row,
 over dropout masks and augmentations, with m·K numbers of state.
 """
@@ -51,7 +51,7 @@ __all__ = ["ASCPG", "SCGD", "asc_pg", "scgd"]
     row="D15",
     reference="Wang, Fang and Liu 2017",
     formula="y <- (1 - b) y + b g_w(x), x <- x - a grad g_w(x) grad f(y); b_k = beta k^-beta_decay",
-    note="It can minimise dropout's ideal objective, the loss of the mean prediction of all sub-networks. In a recipe the inner "
+    note="It can minimize dropout's ideal objective, the loss of the mean prediction of all sub-networks. In a recipe the inner "
     "function is the network's raw output for each row; without dropout and augmentation there is nothing to average, and "
     "beta = 1 is SGD.",
 )

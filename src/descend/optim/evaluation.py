@@ -86,7 +86,7 @@ class Gradient:
 
     @property
     def number(self) -> float:
-        """The loss as a number. Synchronises with the device."""
+        """The loss as a number. Synchronizes with the device."""
         return float(self.loss.detach() if isinstance(self.loss, Tensor) else self.loss)
 
 
@@ -166,7 +166,7 @@ class Evaluations:
         return Gradient(loss, self.parameters)
 
     def value(self) -> float:
-        """Evaluate the loss at the current parameters. Synchronises with the device."""
+        """Evaluate the loss at the current parameters. Synchronizes with the device."""
         if self._rich is not None:
             return float(self._rich.value())
         loss = self._call()

@@ -94,7 +94,7 @@ def layers_of(model: nn.Module, parameters: Iterable[Tensor] | None) -> list[Lay
 
     A weight that several modules share is one layer. A weight that is shared with a module of another kind, such as an
     embedding, is excluded, since that module does not multiply by it; so is a weight that is computed from other parameters by a
-    parametrisation.
+    parametrization.
 
     Args:
         model: any module.

@@ -105,7 +105,7 @@ class ParameterStack:
         state[key] = view
 
     def buffer(self, name: str) -> Tensor:
-        """Return an uninitialised vector for intermediate results, which is not part of the state."""
+        """Return an uninitialized vector for intermediate results, which is not part of the state."""
         if name not in self._buffers:
             self._buffers[name] = torch.empty(self.blocks.size, **self._like)
         return self._buffers[name]

@@ -19,7 +19,7 @@ Weights in other groups take ordinary steps of SGD and Adam.
 
 Source: Li, Fuxin and Todorovic 2020, algorithms 1 and 2. Differences: the transform is exact by default, instead of five
 fixed-point iterations; rounding errors of a step are corrected by one Newton iteration for the polar factor, instead of an
-orthonormalisation at random steps; weights of equal shape are updated together; a group need not be orthonormal.
+orthonormalization at random steps; weights of equal shape are updated together; a group need not be orthonormal.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ class TruncatedNewton(VectorStep, ABC):
         )
 
     def scaled_gradient(self, objective: Evaluations) -> ScaledGradient:
-        """Evaluate the gradient at the current parameters. Synchronises with the device."""
+        """Evaluate the gradient at the current parameters. Synchronizes with the device."""
         gradient = objective.gradient()
         lr, scale = self.metric()
         vector = gradient.vector if scale is None else scale * gradient.vector
@@ -92,7 +92,7 @@ class TruncatedNewton(VectorStep, ABC):
     def solve(
         self, product: Callable[[Tensor], Tensor], gradient: ScaledGradient, *, radius: float = math.inf
     ) -> Solution:
-        """Minimise the model by conjugate gradients, up to a residual of min(cg_tolerance, √‖g‖) ‖g‖.
+        """Minimize the model by conjugate gradients, up to a residual of min(cg_tolerance, √‖g‖) ‖g‖.
 
         Since the relative tolerance vanishes with the gradient, convergence is superlinear: the error of an iterate is of order
         3/2 of the previous one (Dembo, Eisenstat and Steihaug 1982; Nocedal and Wright 2006, theorem 7.2).

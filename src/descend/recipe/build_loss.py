@@ -121,7 +121,7 @@ def _task_hint(loss: Loss, facts: Facts) -> str:
 
 
 def _check_target_scale(recipe: Recipe, facts: Facts) -> None:
-    """Refuse standardised targets where the loss takes those in their own units, or the output is positive."""
+    """Refuse standardized targets where the loss takes those in their own units, or the output is positive."""
     needs = loss_requirements(recipe.loss)
     if (
         recipe.model["output"] == "exp"

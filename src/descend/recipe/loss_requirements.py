@@ -23,7 +23,7 @@ class LossRequirements:
 
     Args:
         name: the loss, for messages; empty if it is the default loss of the task.
-        target_space: whether it takes targets standardised or in their own units.
+        target_space: whether it takes targets standardized or in their own units.
         output: the output activation.
         blocks: the number of outputs of the network per target.
         levels: the levels of its quantiles, if these are its outputs.

@@ -19,7 +19,7 @@ from descend.recipe.nesting import NOTHING, merged, nested
 from descend.recipe.renamed import with_current_names
 from descend.recipe.sections import SECTIONS
 from descend.recipe.toml import dump, parse, parse_assignment
-from descend.recipe.validate import validated
+from descend.recipe.validate import section_of, validated
 
 if TYPE_CHECKING:
     from descend.recipe.typed import (
@@ -50,6 +50,23 @@ def _near(path: Path) -> str:
     return "" if close is None else f"; did you mean '{path.parent / close}'?"
 
 
+def _whole_key(assignment: str) -> str:
+    """Return the assignment with the part of its key that was left out, as a question; empty if there is none."""
+    name, _, value = assignment.partition("=")
+    if name in SECTIONS:
+        return f"; did you mean '{name}.name={value}'?" if SECTIONS[name].named else ""
+    owner = section_of(name)
+    return "" if owner is None else f"; did you mean '{owner}.{assignment}'?"
+
+
+def _remedy(name: str) -> str:
+    """Return how to specify what was passed as a section but is none."""
+    if name.partition(".")[0] in SECTIONS:
+        return "for keys in the form 'section.key': Recipe.of({...})"
+    owner = section_of(name)
+    return did_you_mean(name, SECTIONS) if owner is None else f"did you mean {owner}={{{name!r}: ...}}?"
+
+
 def _with_sections_by_name(init: _Init) -> _Init:
     """Return the constructor with messages that name the remedy if it is called in another way."""
 
@@ -62,12 +79,7 @@ def _with_sections_by_name(init: _Init) -> _Init:
             )
         for name in sections:
             if name not in SECTIONS:
-                nested = (
-                    "for keys in the form 'section.key': Recipe.of({...})"
-                    if name.partition(".")[0] in SECTIONS
-                    else did_you_mean(name, SECTIONS)
-                )
-                raise TypeError(f"Recipe has no section {name!r}; {nested}")
+                raise TypeError(f"Recipe has no section {name!r}; {_remedy(name)}")
         init(self, **sections)
 
     return cast(_Init, checked)  # type checkers see the signature of the constructor
@@ -229,7 +241,7 @@ class Recipe:
                 path, value = parse_assignment(text)
                 changes[path] = value
             except UserError as cause:
-                problems.append(unparsed_option("--set", text, str(cause)))
+                problems.append(unparsed_option("--set", text, str(cause) + _whole_key(text)))
         if problems:
             raise RecipeError(problems)
         return self.replace(changes, source="--set")

@@ -29,7 +29,7 @@ from descend.recipe.catalogue import (
 from descend.recipe.sections import SECTIONS, Section, any_parameters, choice_parameters, section_parameters
 from descend.recipe.specs import misplaced_spec, plain_values
 
-__all__ = ["refusal_of", "validated"]
+__all__ = ["refusal_of", "section_of", "validated"]
 
 
 def validated(
@@ -76,12 +76,24 @@ def _unknown_section(name: str, value: object, source: str) -> Problem:
     close = closest(first, SECTIONS) if dot else None
     if close is not None:
         return Problem(name, None, "no such section", f"did you mean '{close}.{key}'?", source)
+    if dot and (section := section_of(first)) is not None:
+        return Problem(name, None, "no such section", f"did you mean '{section}.{first}'?", source)
     hint = did_you_mean(name, SECTIONS)
     if isinstance(value, Mapping) or hint.startswith("did"):
         return Problem(name, None, "no such section", hint, source)
-    owner = next((f"[{each}] {name}" for each in SECTIONS if _takes(SECTIONS[each], name)), None)
-    hint = f"did you mean {owner}?" if owner else f"sections are {', '.join(sorted(SECTIONS))}"
+    section = section_of(name)
+    hint = f"did you mean [{section}] {name}?" if section else f"sections are {', '.join(sorted(SECTIONS))}"
     return Problem(name, None, "expected a section, or a key within its section", hint, source)
+
+
+def section_of(key: str) -> str | None:
+    """Return the first section that has a key, or else one of whose methods has it, or None.
+
+    >>> section_of("patience"), section_of("lr"), section_of("learning_rate")
+    ('stop', 'optimizer', None)
+    """
+    own = (name for name, section in SECTIONS.items() if key in (section_parameters(section) or {}))
+    return next(own, next((name for name, section in SECTIONS.items() if _takes(section, key)), None))
 
 
 def _takes(section: Section, key: str) -> bool:

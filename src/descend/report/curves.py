@@ -14,7 +14,7 @@ from descend.report.marks import Axis, Columns, Figure, Mark, Points, Rule, Valu
 
 __all__ = ["Curve", "Series", "downsample", "evenly_spaced", "learning_curves"]
 
-# Training is dashed and validation solid, so that they differ without colour too. With more epochs than this, lines are
+# Training is dashed and validation solid, so that they differ without color too. With more epochs than this, lines are
 # thin and solid: a noisy line oscillates within a pixel, where dashes would be unreadable.
 _MANY_EPOCHS = 400
 
@@ -65,12 +65,12 @@ class Series:
 
     Args:
         name: its name in the legend.
-        colour: its colour.
+        color: its color.
         values: a value for each epoch.
     """
 
     name: str
-    colour: str
+    color: str
     values: Values
 
     def at(self, epochs: Sequence[float], epoch: int | None) -> float | None:
@@ -104,7 +104,7 @@ class Curve:
     def figure(self, epochs: Sequence[float], best: int | None) -> Figure | None:
         """Return the figure, with epoch ``best`` marked; None if nothing was recorded.
 
-        The vertical axis is logarithmic, and labelled as such, if all values are positive, the largest is more than thirty
+        The vertical axis is logarithmic, and labeled as such, if all values are positive, the largest is more than thirty
         times the smallest, and the quantity may be plotted so.
         """
         lines = [line for line in self.lines if any(value is not None for value in line.values)]
@@ -115,7 +115,7 @@ class Curve:
         drawn += [self._drawn(line, epochs) for line in lines]
         kept = [(line, line.at(epochs, best)) for line in lines if line.name == "validation"]
         dots = [
-            Points([best], [value], line.colour, 11, look="kept") for line, value in kept if value is not None
+            Points([best], [value], line.color, 11, look="kept") for line, value in kept if value is not None
         ]
         legend = [(f"line {line.name}", line.name) for line in lines] if self.shape == "half" else []
         legend += [("dot", f"kept weights: epoch {best:,}")] if dots else []
@@ -141,7 +141,7 @@ class Curve:
         many = len(epochs) > _MANY_EPOCHS
         x, y = downsample(epochs, line.values, 800 if self.shape == "half" else 400)
         dash: marks.Dash = "dash" if line.name == "training" and not many else "solid"
-        return marks.Line(x, y, line.colour, 1 if many else 2, dash, dots=len(epochs) <= 12)
+        return marks.Line(x, y, line.color, 1 if many else 2, dash, dots=len(epochs) <= 12)
 
     def _columns(self, lines: Sequence[Series], epochs: Sequence[float], best: int | None) -> Columns:
         """The values of the lines at up to some hundred epochs, among them the kept one."""

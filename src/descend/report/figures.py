@@ -65,8 +65,8 @@ def score_axis(
 def confusion_matrix(names: Sequence[str], table: Sequence[Sequence[float]], note: str = "") -> Figure:
     """The confusion matrix: one row per true class, one column per predicted class.
 
-    A cell is coloured by its share of the row, blue on the diagonal (correct) and orange elsewhere (wrong). The two
-    colour scales are separate, so that rare mistakes remain visible. Counts are printed for up to 12 classes.
+    A cell is colored by its share of the row, blue on the diagonal (correct) and orange elsewhere (wrong). The two
+    color scales are separate, so that rare mistakes remain visible. Counts are printed for up to 12 classes.
 
     Args:
         names: the K classes.

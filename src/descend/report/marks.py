@@ -1,6 +1,6 @@
 """What a figure contains: axes, lines, points, bars and cells, as plain numbers and strings.
 
-A figure is independent of how it is drawn; :mod:`.svg` draws it. A colour is the name of a CSS variable of the page
+A figure is independent of how it is drawn; :mod:`.svg` draws it. A color is the name of a CSS variable of the page
 without its hyphens, such as ``training``, so that figures follow light and dark mode. A value that is None or not finite
 is a gap.
 """
@@ -55,7 +55,7 @@ class Line:
     Args:
         x: abscissas.
         y: ordinates.
-        colour: its colour.
+        color: its color.
         width: its width in pixels.
         dash: its pattern.
         opacity: its opacity.
@@ -67,7 +67,7 @@ class Line:
 
     x: Sequence[float]
     y: Values
-    colour: str
+    color: str
     width: float = 2
     dash: Dash = "solid"
     opacity: float = 1
@@ -83,7 +83,7 @@ class Area:
 
     x: Sequence[float]
     y: Values
-    colour: str
+    color: str
     opacity: float = 0.14
 
 
@@ -94,7 +94,7 @@ class Points:
     Args:
         x: abscissas.
         y: ordinates.
-        colour: their colour.
+        color: their color.
         size: their diameter in pixels.
         opacity: their opacity.
         look: "dot", "ring" (not filled), or "kept" (a dot with an edge, to be seen on a line).
@@ -103,7 +103,7 @@ class Points:
 
     x: Values
     y: Values
-    colour: str
+    color: str
     size: float = 6
     opacity: float = 1
     look: Literal["dot", "ring", "kept"] = "dot"
@@ -115,10 +115,10 @@ class Bars:
     """Bars that begin at zero.
 
     Args:
-        at: their centres.
+        at: their centers.
         lengths: their values.
         width: their width in units of the axis.
-        colour: their colour.
+        color: their color.
         texts: a description of each.
         horizontal: whether they extend to the right.
     """
@@ -126,25 +126,25 @@ class Bars:
     at: Sequence[float]
     lengths: Sequence[float]
     width: float
-    colour: str
+    color: str
     texts: Sequence[str]
     horizontal: bool = False
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A horizontal interval with a mark at its centre."""
+    """A horizontal interval with a mark at its center."""
 
     low: float
-    centre: float
+    center: float
     high: float
     y: float
-    colour: str
+    color: str
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell: row, column, strength of its colour from 0 to 1, the text in it, and its description."""
+    """A cell: row, column, strength of its color from 0 to 1, the text in it, and its description."""
 
     row: int
     column: int
@@ -155,17 +155,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class Cells:
-    """Cells of a table; their colour lies between ``<colour>-low`` and ``<colour>-high``.
+    """Cells of a table; their color lies between ``<color>-low`` and ``<color>-high``.
 
     Args:
         cells: the cells.
-        colour: the first part of the name of the colours.
+        color: the first part of the name of the colors.
         size: size of the font of their text in pixels.
         gap: whether there is a gap between them.
     """
 
     cells: Sequence[Cell]
-    colour: str
+    color: str
     size: int = 12
     gap: bool = True
 
@@ -175,7 +175,7 @@ class Rule:
     """A vertical line over the whole height."""
 
     x: float
-    colour: str
+    color: str
     width: float = 1
     dash: Dash = "dot"
 

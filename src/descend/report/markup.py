@@ -68,7 +68,7 @@ def element(name: str, /, *children: Child, **attributes: str | int | bool | Non
 def data_block(key: str, value: object) -> Html:
     r"""Return JSON in a script element that browsers do not execute, safe for any strings.
 
-    Inside a script element the HTML parser recognises only ``</script`` and ``<!--``, so every ``<`` is written as a
+    Inside a script element the HTML parser recognizes only ``</script`` and ``<!--``, so every ``<`` is written as a
     JSON escape.
 
     Args:

@@ -51,11 +51,11 @@ def learning_section(run: RunFiles) -> Html:
         message = "No epoch was completed, so there are no learning curves."
         return section("learning", "Learning curves", element("p", message))
     explanation = (
-        "The training loss is the minimised objective, including dropout, label smoothing and penalties; the "
+        "The training loss is the minimized objective, including dropout, label smoothing and penalties; the "
         "validation loss is measured without them and may be lower."
     )
     if run.standardized:
-        explanation += " Losses are those of standardised targets."
+        explanation += " Losses are those of standardized targets."
     return section(
         "learning",
         "Learning curves",
@@ -133,7 +133,7 @@ def _scores(run: RunFiles) -> Child:
     if any(name not in mapping(run.metrics.get(part)) for part in parts for name in names):
         notes.append(f"A metric that was not measured on a part of the data has {NONE} there.")
     if run.standardized:
-        notes.append("The loss is that of standardised targets; errors are in the units of the target.")
+        notes.append("The loss is that of standardized targets; errors are in the units of the target.")
     if refit := refit_note(run.metrics):
         notes.append(refit)
     if any(

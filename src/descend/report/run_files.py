@@ -158,7 +158,7 @@ class RunFiles:
 
     @property
     def standardized(self) -> bool:
-        """Whether the loss is measured on standardised targets, in other units than the metrics."""
+        """Whether the loss is measured on standardized targets, in other units than the metrics."""
         scale, mean = items(self.schema.get("target_scale")), items(self.schema.get("target_mean"))
         return bool(scale) and (any(each != 1.0 for each in scale) or any(each != 0.0 for each in mean))
 

@@ -83,9 +83,9 @@ def _extent(mark: Mark) -> Iterator[tuple[float | None, float | None]]:
     if isinstance(mark, Line | Area | Points | Texts):
         yield from zip(mark.x, mark.y, strict=True)
     elif isinstance(mark, Bars):
-        for centre, length in zip(mark.at, mark.lengths, strict=True):
+        for center, length in zip(mark.at, mark.lengths, strict=True):
             for side in (-0.5, 0.5):
-                edge = centre + side * mark.width
+                edge = center + side * mark.width
                 yield from [(0.0, edge), (length, edge)] if mark.horizontal else [(edge, 0.0), (edge, length)]
     elif isinstance(mark, Interval):
         yield from [(mark.low, mark.y), (mark.high, mark.y)]

@@ -38,9 +38,9 @@ def wilson_interval(successes: int, n: int, z: float = 1.959964) -> tuple[float,
     Source: Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
     """
     p, correction = successes / n, z * z / n
-    centre = p + correction / 2
+    center = p + correction / 2
     half_width = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    low, high = (centre - half_width) / (1 + correction), (centre + half_width) / (1 + correction)
+    low, high = (center - half_width) / (1 + correction), (center + half_width) / (1 + correction)
     return max(0.0, low), min(1.0, high)
 
 
@@ -74,7 +74,7 @@ def _inputs(run: RunFiles) -> str:
     shape = items(run.schema.get("input_shape"))
     if run.schema.get("kind") == "images" and len(shape) == 3:
         channels = number(shape[0])
-        kind = {1: "greyscale images", 3: "colour images"}.get(
+        kind = {1: "grayscale images", 3: "color images"}.get(
             int(channels or 0), f"images with {count(channels)} channels"
         )
         return f" from {kind} of {count(shape[1])}{TIMES}{count(shape[2])} pixels"

@@ -1,4 +1,4 @@
-"""Figures as SVG that needs no script, follows the colours of the page and fits any width.
+"""Figures as SVG that needs no script, follows the colors of the page and fits any width.
 
 Positions are percentages of the coordinate system, so the drawing is stretched to the width of its place while text,
 points and lines keep their size in pixels: a picture for a phone and one for a wide screen are the same. Lines and areas
@@ -8,7 +8,7 @@ of its strokes. The labels of the axes exist twice, for narrow and wide places; 
 What a mark means is its ``<title>``, which browsers show when the reader points at it; the page's script shows it at once.
 
 This is our own code, since libraries that draw without a browser fix the size of the drawing, and with it that of the text
-(pygal, Matplotlib, leather), or fix the colours, or depend on a large script (Plotly, Bokeh, Vega), which draws late.
+(pygal, Matplotlib, leather), or fix the colors, or depend on a large script (Plotly, Bokeh, Vega), which draws late.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _HEIGHTS = {"half": 290, "third": 210, "square": 400, "wide": 340}
 _DASHES = {"solid": None, "dash": "6 4", "dot": "2 3"}
 
 _DESCRIBED_CELLS = 1000
-"""Number of cells with a description, those with the largest counts; others are merged by colour."""
+"""Number of cells with a description, those with the largest counts; others are merged by color."""
 
 
 def draw(figure: Figure) -> Html:
@@ -176,7 +176,7 @@ def _mark(mark: Mark, x: Scale, y: Scale) -> Child:
         case Area():
             path = _path(mark.x, mark.y, x, y)
             return _stretched(
-                element("path", d=path + "z", style=f"fill:var(--{mark.colour});opacity:{mark.opacity}")
+                element("path", d=path + "z", style=f"fill:var(--{mark.color});opacity:{mark.opacity}")
             )
         case Points():
             return _points(mark, x, y)
@@ -188,7 +188,7 @@ def _mark(mark: Mark, x: Scale, y: Scale) -> Child:
             return _cells(mark, x, y)
         case Rule():
             at = _percent(x.at(mark.x) or 0.0)
-            style = f"stroke:var(--{mark.colour});stroke-width:{mark.width:g}"
+            style = f"stroke:var(--{mark.color});stroke-width:{mark.width:g}"
             return element("line", x1=at, x2=at, y1="0", y2="100%", style=style,
                            stroke_dasharray=_DASHES[mark.dash])  # fmt: skip
         case Texts():
@@ -240,7 +240,7 @@ def _path(
 
 
 def _line(mark: Line, x: Scale, y: Scale) -> list[Html]:
-    style = f"stroke:var(--{mark.colour});stroke-width:{mark.width:g}"
+    style = f"stroke:var(--{mark.color});stroke-width:{mark.width:g}"
     if mark.opacity != 1:
         style += f";opacity:{mark.opacity:g}"
     title = element("title", mark.text) if mark.text else None
@@ -254,7 +254,7 @@ def _line(mark: Line, x: Scale, y: Scale) -> list[Html]:
     if mark.dots or lone:
         at = range(len(mark.y)) if mark.dots else lone
         xs, ys = [mark.x[row] for row in at], [mark.y[row] for row in at]
-        drawn += _points(Points(xs, ys, mark.colour, max(5.0, mark.width), mark.opacity), x, y)
+        drawn += _points(Points(xs, ys, mark.color, max(5.0, mark.width), mark.opacity), x, y)
     return drawn
 
 
@@ -272,11 +272,11 @@ def _points(mark: Points, x: Scale, y: Scale) -> list[Html]:
             circles.append(
                 element("circle", title, cx=_percent(point[0]), cy=_percent(point[1]), r=f"{mark.size / 2:g}")
             )
-    colour = f"var(--{mark.colour})"
+    color = f"var(--{mark.color})"
     style = {
-        "dot": f"fill:{colour}",
-        "ring": f"fill:none;stroke:{colour};stroke-width:3",
-        "kept": f"fill:{colour};stroke:var(--surface);stroke-width:2",
+        "dot": f"fill:{color}",
+        "ring": f"fill:none;stroke:{color};stroke-width:3",
+        "kept": f"fill:{color};stroke:var(--surface);stroke-width:2",
     }[mark.look]
     style += f";opacity:{mark.opacity:g}" if mark.opacity != 1 and not mark.texts else ""
     style += f";fill-opacity:{mark.opacity:g}" if mark.opacity != 1 and mark.texts else ""
@@ -287,9 +287,9 @@ def _bars(mark: Bars, x: Scale, y: Scale) -> Html:
     along, across = (x, y) if mark.horizontal else (y, x)
     base = along.at(0.0) or 0.0
     bars = []
-    for centre, length, text in zip(mark.at, mark.lengths, mark.texts, strict=True):
+    for center, length, text in zip(mark.at, mark.lengths, mark.texts, strict=True):
         start, end = sorted(
-            (across.at(centre - mark.width / 2) or 0.0, across.at(centre + mark.width / 2) or 0.0)
+            (across.at(center - mark.width / 2) or 0.0, across.at(center + mark.width / 2) or 0.0)
         )
         low, high = sorted((base, along.at(length) or base))
         if mark.horizontal:
@@ -298,11 +298,11 @@ def _bars(mark: Bars, x: Scale, y: Scale) -> Html:
             box = {"x": start, "width": end - start, "y": 100 - high, "height": high - low}
         sides = {name: _percent(value) for name, value in box.items()}
         bars.append(element("rect", element("title", text), **sides))
-    return element("g", bars, class_="bars", style=f"fill:var(--{mark.colour})")
+    return element("g", bars, class_="bars", style=f"fill:var(--{mark.color})")
 
 
 def _interval(mark: Interval, x: Scale, y: Scale) -> Html:
-    low, centre, high = (x.at(value) or 0.0 for value in (mark.low, mark.centre, mark.high))
+    low, center, high = (x.at(value) or 0.0 for value in (mark.low, mark.center, mark.high))
     up = _vertical(y.at(mark.y) or 0.0)
     between = element("line", x1=_percent(low), x2=_percent(high), y1=up, y2=up)
 
@@ -311,12 +311,12 @@ def _interval(mark: Interval, x: Scale, y: Scale) -> Html:
         return element("svg", line, x=_percent(at), y=up, overflow="visible")
 
     ends = [cap(low, 5, 2), cap(high, 5, 2)] if high > low else []
-    style = f"stroke:var(--{mark.colour});stroke-width:2"
-    return element("g", between, ends, cap(centre, 8, 3), class_="interval", style=style)
+    style = f"stroke:var(--{mark.color});stroke-width:2"
+    return element("g", between, ends, cap(center, 8, 3), class_="interval", style=style)
 
 
 def _cells(mark: Cells, x: Scale, y: Scale) -> Html:
-    """Each cell in two layers: its weak colour, and over it the strong one with an opacity."""
+    """Each cell in two layers: its weak color, and over it the strong one with an opacity."""
     ranked = sorted(mark.cells, key=lambda cell: -cell.strength)
     described, others = ranked[:_DESCRIBED_CELLS], ranked[_DESCRIBED_CELLS:]
     width, height = abs((x.at(1.0) or 0.0) - (x.at(0.0) or 0.0)), abs((y.at(1.0) or 0.0) - (y.at(0.0) or 0.0))
@@ -339,7 +339,7 @@ def _cells(mark: Cells, x: Scale, y: Scale) -> Html:
             for one in boxes
         )
 
-    weak = _stretched(element("path", d=outline(mark.cells), style=f"fill:var(--{mark.colour}-low)"))
+    weak = _stretched(element("path", d=outline(mark.cells), style=f"fill:var(--{mark.color}-low)"))
     levels: dict[int, list[Cell]] = {}
     for cell in others:
         levels.setdefault(round(20 * cell.strength), []).append(cell)
@@ -373,17 +373,17 @@ def _cells(mark: Cells, x: Scale, y: Scale) -> Html:
         strong,
         element("g", texts, class_="counts", style=f"font-size:{mark.size}px") if texts else None,
         class_="cells",
-        style=f"fill:var(--{mark.colour}-high)",
+        style=f"fill:var(--{mark.color}-high)",
     )
 
 
 def _columns(columns: Columns, x: Scale) -> Html:
-    """Invisible columns over the whole height, each with the values at its centre."""
-    centres = [x.at(value) or 0.0 for value in columns.x]
-    halves = [(right - left) / 2 for left, right in pairwise(centres)] or [50.0]
+    """Invisible columns over the whole height, each with the values at its center."""
+    centers = [x.at(value) or 0.0 for value in columns.x]
+    halves = [(right - left) / 2 for left, right in pairwise(centers)] or [50.0]
     boxes = []
-    for row, (centre, text) in enumerate(zip(centres, columns.texts, strict=True)):
+    for row, (center, text) in enumerate(zip(centers, columns.texts, strict=True)):
         half = min(halves[max(0, row - 1) : row + 1])
-        sides = {"x": _percent(centre - half), "width": _percent(2 * half)}
+        sides = {"x": _percent(center - half), "width": _percent(2 * half)}
         boxes.append(element("rect", element("title", text), **sides, y="0", height="100%"))
     return element("g", boxes, class_="columns")

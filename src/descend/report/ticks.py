@@ -69,7 +69,7 @@ def linear_ticks(
             continue
         values = [number * step for number in range(first, last + 1)]
         if len(values) <= most:
-            return _labelled(smaller if len(values) < least and smaller else values, style)
+            return _labeled(smaller if len(values) < least and smaller else values, style)
         smaller = values
     raise AssertionError("the distances grow without a bound")
 
@@ -115,10 +115,10 @@ def log_ticks(low: float, high: float, most: int, style: Style = "number", least
         if len(within) > most and len(best) >= least:
             break
         best = within if len(within) <= max(most, 2 * least) else best
-    return _labelled(best, style) if len(best) >= least else linear_ticks(low, high, most, style, least)
+    return _labeled(best, style) if len(best) >= least else linear_ticks(low, high, most, style, least)
 
 
-def _labelled(values: Sequence[Decimal], style: Style) -> list[Tick]:
+def _labeled(values: Sequence[Decimal], style: Style) -> list[Tick]:
     if style == "share":
         labels = [_plain(value.scaleb(2)) + NO_BREAK + "%" for value in values]
     elif style == "count":

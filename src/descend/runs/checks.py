@@ -33,7 +33,7 @@ __all__ = ["check_gradients", "objective_of", "optimality_of"]
 def objective_of(
     run: Run, data: Any = None, *, device: str | None = None, allow_imports: bool = False
 ) -> Objective:
-    """Return the objective that a run's recipe minimises, in float64, on all of its training rows.
+    """Return the objective that a run's recipe minimizes, in float64, on all of its training rows.
 
     It is the function that training estimates step by step, without its random parts: dropout is off, norms use their
     running averages, and rows are not augmented. The run is not changed: network and loss are copies.
@@ -102,7 +102,7 @@ def optimality_of(
     if isinstance(run.model, Ensemble):
         raise UserError(
             f"this run is an ensemble of {len(run.model.members)} independently trained networks, and the loss of "
-            "their mean was not minimised; check a run of one network (model.ensemble = 1)"
+            "their mean was not minimized; check a run of one network (model.ensemble = 1)"
         )
     objective = objective_of(run, data, **arguments)
     held = _conditions(run.recipe, objective.model)

@@ -74,7 +74,7 @@ MEMBERS = "members"
 """The folder of the networks of an unfinished run that trains several (``init.restarts``, ``model.ensemble``)."""
 
 SEARCH, BEST, COMPARISON = "search.json", "best", ("comparison_settings.json", "asked.json")
-"""The files by which the folders of a search and of a comparison are recognised, and the best run of a search."""
+"""The files by which the folders of a search and of a comparison are recognized, and the best run of a search."""
 
 SEALED = (RECIPE, SCHEMA, WEIGHTS)
 """The files that define a run; the manifest contains their digests."""

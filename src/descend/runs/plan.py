@@ -69,6 +69,11 @@ def as_recipe(recipe: Recipe | Mapping[str, Any] | str | Path | None, allow_impo
     if isinstance(recipe, Recipe):
         return recipe
     if isinstance(recipe, (str, Path)):
+        if not Path(recipe).suffix and not Path(recipe).exists():
+            raise UserError(
+                f"no such recipe file: {recipe}; a recipe is a TOML file, a mapping or a Recipe; a column to predict is "
+                f"target={str(recipe)!r}"
+            )
         return Recipe.load(recipe, allow_imports=allow_imports)
     if not isinstance(recipe, Mapping):
         raise UserError(

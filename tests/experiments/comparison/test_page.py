@@ -90,16 +90,16 @@ class TestFigures:
         dots, mean = final_scores([first]).marks
         assert list(dots.x) == first.valid_scores
         assert (mean.low, mean.high) == first.interval
-        assert mean.centre == first.mean
+        assert mean.center == first.mean
 
     def test_no_figures_if_all_runs_failed(self):
         failed = comparison(failed=(0, 1)).outcomes
         assert learning_curves(failed, "accuracy", "x") is None
         assert final_scores(failed) is None
 
-    def test_more_variants_than_colours_differ_in_their_dashes(self):
+    def test_more_variants_than_colors_differ_in_their_dashes(self):
         figure = learning_curves(comparison(14).outcomes, "loss", "x")
-        lines = [(mark.colour, mark.dash) for mark in figure.marks if isinstance(mark, Line)]
+        lines = [(mark.color, mark.dash) for mark in figure.marks if isinstance(mark, Line)]
         assert len(set(lines)) == 14
 
 

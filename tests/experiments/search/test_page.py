@@ -58,11 +58,11 @@ def test_parallel_coordinates_show_each_trial_once(result):
         if isinstance(mark, Line)
     ]
     assert len(lines) == len(result.trials)
-    assert sum(line.colour == "validation" for line in lines) == 1
+    assert sum(line.color == "validation" for line in lines) == 1
     assert sum(line.dash == "dot" for line in lines) == 2
     gaps = [line.y[2] is None for line in lines]  # momentum is active at one learning rate only
     assert sum(gaps) == sum("optimizer.momentum" not in trial.values for trial in result.trials)
-    assert lines[-1].colour == "validation"
+    assert lines[-1].color == "validation"
     assert lines[-1].y[-1] == 1.0
 
 

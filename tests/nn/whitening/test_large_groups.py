@@ -108,12 +108,12 @@ def test_the_gradient_of_a_large_group_matches_autograd() -> None:
     x = torch.randn(2 * LARGE, LARGE, dtype=torch.float64, requires_grad=True)
     direction = torch.randn_like(x)
     (gradient,) = torch.autograd.grad(layer(x), x, direction)
-    centred = x - x.mean(0)
-    shifted = centred.T @ centred / len(x) + 1e-5 * torch.eye(LARGE)
+    centered = x - x.mean(0)
+    shifted = centered.T @ centered / len(x) + 1e-5 * torch.eye(LARGE)
     trace, matrix = shifted.trace(), torch.eye(LARGE, dtype=torch.float64)
     for _ in range(5):
         matrix = 1.5 * matrix - 0.5 * matrix @ matrix @ matrix @ (shifted / trace)
-    (expected,) = torch.autograd.grad(centred @ matrix / trace.sqrt(), x, direction)
+    (expected,) = torch.autograd.grad(centered @ matrix / trace.sqrt(), x, direction)
     torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-10)
 
 

@@ -44,10 +44,10 @@ def reference(x: torch.Tensor, groups: int, eps: float) -> torch.Tensor:
     """Whiten one group at a time, with the matrix square root of SciPy."""
     parts = []
     for part in x.chunk(groups, 1):
-        centred = part - part.mean(0)
-        of_part = centred.T @ centred / len(x) + eps * torch.eye(part.shape[1], dtype=DOUBLE)
+        centered = part - part.mean(0)
+        of_part = centered.T @ centered / len(x) + eps * torch.eye(part.shape[1], dtype=DOUBLE)
         root = torch.from_numpy(scipy.linalg.inv(scipy.linalg.sqrtm(of_part.numpy())).real)
-        parts.append(centred @ root)
+        parts.append(centered @ root)
     return torch.cat(parts, 1)
 
 
@@ -160,9 +160,9 @@ class TestGradient:
         """The rows are ± pairs along the axes, so that all eigenvalues of the covariance are equal."""
         x = torch.cat([torch.eye(4, dtype=DOUBLE), -torch.eye(4, dtype=DOUBLE)]).requires_grad_()
         direction = rows(8, 4, 5)
-        centred = x - x.mean(0)
-        values, vectors = torch.linalg.eigh(centred.T @ centred / 8)
-        naive = centred @ vectors @ torch.diag(values.rsqrt()) @ vectors.T
+        centered = x - x.mean(0)
+        values, vectors = torch.linalg.eigh(centered.T @ centered / 8)
+        naive = centered @ vectors @ torch.diag(values.rsqrt()) @ vectors.T
         (naive_gradient,) = torch.autograd.grad((naive * direction).sum(), x)
         assert not naive_gradient.isfinite().all()
         layer = DecorrelatedBatchNorm1d(4, backward=backward, eps=1e-12).double()

@@ -16,7 +16,7 @@ from descend.report.marks import Area, Axis, Columns, Dash, Figure, Interval, Li
 
 __all__ = ["final_scores", "learning_curves", "lr_curves"]
 
-_N_COLOURS = 6
+_N_COLORS = 6
 _DASHES: tuple[tuple[Dash, str], ...] = (("solid", ""), ("dash", " dash"), ("dot", " dot-dash"))
 _DESCRIBED = 100
 """Number of epochs whose values are shown when the reader points at them."""
@@ -27,7 +27,7 @@ class _LineStyle:
     """The appearance of a variant in all figures."""
 
     name: str
-    colour: str
+    color: str
     dash: Dash
     legend: tuple[str, str]
 
@@ -35,10 +35,10 @@ class _LineStyle:
 def _styles(outcomes: Sequence[Outcome]) -> list[_LineStyle]:
     styles = []
     for index, outcome in enumerate(outcomes):
-        colour = f"series-{index % _N_COLOURS + 1}"
-        dash, class_ = _DASHES[index // _N_COLOURS % len(_DASHES)]
+        color = f"series-{index % _N_COLORS + 1}"
+        dash, class_ = _DASHES[index // _N_COLORS % len(_DASHES)]
         name = short(outcome.name, 40)
-        styles.append(_LineStyle(name, colour, dash, (f"line {colour}{class_}", name)))
+        styles.append(_LineStyle(name, color, dash, (f"line {color}{class_}", name)))
     return styles
 
 
@@ -69,7 +69,7 @@ def learning_curves(outcomes: Sequence[Outcome], name: str, key: str) -> Figure 
         shown.append((style, medians))
         bands.append(_band(epochs, low, high, style))
         x, y = downsample(epochs, medians, 300)
-        lines.append(Line(x, y, style.colour, dash=style.dash, dots=len(rows) == 1))
+        lines.append(Line(x, y, style.color, dash=style.dash, dots=len(rows) == 1))
         ends.append(f"{outcome.name} from {score(name, medians[0])} to {score(name, medians[-1])}")
     if not shown:
         return None
@@ -102,7 +102,7 @@ def _by_epoch(runs: Sequence[Trial], name: str) -> list[list[float]]:
 def _band(x: Sequence[float], low: Sequence[float], high: Sequence[float], style: _LineStyle) -> Area:
     x_low, lower = downsample(x, low, 150)
     x_high, upper = downsample(x, high, 150)
-    return Area([*x_low, *reversed(x_high)], [*lower, *reversed(upper)], style.colour)
+    return Area([*x_low, *reversed(x_high)], [*lower, *reversed(upper)], style.color)
 
 
 def _medians_by_epoch(shown: Sequence[tuple[_LineStyle, list[float]]], longest: int, name: str) -> Columns:
@@ -143,12 +143,12 @@ def lr_curves(outcomes: Sequence[Outcome]) -> Figure | None:
             for rate, value in zip(value_texts(rates, 3), score_texts(name, scores), strict=True)
         ]
         marks += [
-            Line(rates, scores, style.colour, dash=style.dash),
-            Points(rates, scores, style.colour, 6, texts=texts),
+            Line(rates, scores, style.color, dash=style.dash),
+            Points(rates, scores, style.color, 6, texts=texts),
         ]
         selected = [pair for pair in outcome.curve if pair[0] == outcome.lr and outcome.tuned]
         if selected:
-            marks.append(Points([outcome.lr], [selected[0][1]], style.colour, 13, look="ring"))
+            marks.append(Points([outcome.lr], [selected[0][1]], style.color, 13, look="ring"))
         diverged = sum(score is None for score in scores)
         best.append(
             f"{outcome.name} best at {amount(outcome.lr, 3)}" + (f", {diverged} diverged" if diverged else "")
@@ -186,8 +186,8 @@ def final_scores(outcomes: Sequence[Outcome]) -> Figure | None:
         texts = [f"{style.name}\n{text}" for text in score_texts(conditions.metric, scores)]
         low, high = bounds or (mean, mean)
         marks += [
-            Points(scores, [float(row)] * len(scores), style.colour, 7, 0.5, texts=texts),
-            Interval(low, mean, high, row, style.colour),
+            Points(scores, [float(row)] * len(scores), style.color, 7, 0.5, texts=texts),
+            Interval(low, mean, high, row, style.color),
         ]
         means.append(f"{outcome.name} {score(conditions.metric, mean)}")
     title = f"{conditions.part} {metric(conditions.metric)}"

@@ -136,11 +136,11 @@ def parallel_coordinates(trials: Sequence[Trial], space: Space, name: str) -> Fi
         text = f"trial {trial.number + 1}: {score(name, trial.score)}\n{settings}"
         line = Line(axes, heights, "axis", 1, opacity=0.35, dots=True, bridges=True, text=text)
         if winner is not None and trial.number == winner.number:
-            line = replace(line, colour="validation", width=3, opacity=1)
+            line = replace(line, color="validation", width=3, opacity=1)
         elif trial.status == "diverged":
-            line = replace(line, colour="alarm", dash="dot", opacity=0.8)
+            line = replace(line, color="alarm", dash="dot", opacity=0.8)
         elif trial.number in best_quarter:
-            line = replace(line, colour="training", width=1.5, opacity=0.7)
+            line = replace(line, color="training", width=1.5, opacity=0.7)
         marks.append(line)
     names = [short(each.key.partition(".")[2], 14) for each in space] + [metric(name)]
     bottoms = [_axis_end(each, last=False) for each in space] + [score(name, low)]
@@ -176,7 +176,7 @@ def parallel_coordinates(trials: Sequence[Trial], space: Space, name: str) -> Fi
 
 
 def _axis_end(dimension: Dimension, *, last: bool) -> str:
-    """The value at one end of an axis, shortened to fit between its neighbours."""
+    """The value at one end of an axis, shortened to fit between its neighbors."""
     value = dimension.probe_values()[-1 if last else 0]
     text = f"{value:.3g}" if isinstance(value, float) else value_text(value)
     return short(text, 12)

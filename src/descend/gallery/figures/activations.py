@@ -116,10 +116,10 @@ def measure(
     )
 
 
-_COLOURS = {
+_COLORS = {
     name: f"s{at}" for at, name in enumerate(("relu", "sigmoid", "leaky_relu", "tanh", "elu", "gelu"), 1)
 }
-_COLOURS |= {"maxout": "s7", "sign": "s8"}
+_COLORS |= {"maxout": "s7", "sign": "s8"}
 
 
 def picture(result: Measurement) -> Picture:
@@ -130,7 +130,7 @@ def picture(result: Measurement) -> Picture:
 
     def lines(of: dict[str, Tensor], names: list[str]) -> tuple[Line, ...]:
         return tuple(
-            Line(z, numbers(of[name]), _name(name), _COLOURS[name], "dash" if name == "relu" else "solid")
+            Line(z, numbers(of[name]), _name(name), _COLORS[name], "dash" if name == "relu" else "solid")
             for name in names
         )
 
@@ -143,7 +143,7 @@ def picture(result: Measurement) -> Picture:
                 Bars(
                     tuple(map(_name, NAMES)),
                     numbers(100 * result.flat[name].value for name in NAMES),
-                    colour="s2",
+                    color="s2",
                 ),
             ),
             Axis(""),
@@ -156,7 +156,7 @@ def picture(result: Measurement) -> Picture:
                 Bars(
                     tuple(map(_name, timed)),
                     numbers(result.milliseconds[name] for name in timed),
-                    colour="s1",
+                    color="s1",
                 ),
             ),
             Axis(""),

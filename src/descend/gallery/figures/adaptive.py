@@ -106,19 +106,19 @@ def _best(
     return count, kept
 
 
-_COLOURS = {"gradient descent": "s2", "Adagrad": "s1", "RMSprop": "s3", "Adam": "s4"}
+_COLORS = {"gradient descent": "s2", "Adagrad": "s1", "RMSprop": "s3", "Adam": "s4"}
 
 
 def picture(result: Measurement) -> Picture:
     """Return panels of the paths at c = 4, and of the steps as the bowl gets longer."""
     ground = contours(bowl(4.0), (-0.7, 2.3), (-0.9, 2.3), squeeze=torch.sqrt)
     path_lines = [
-        Line(numbers(path[:41, 0]), numbers(path[:41, 1]), name, _COLOURS[name], dots=True, width=1.6)
+        Line(numbers(path[:41, 0]), numbers(path[:41, 1]), name, _COLORS[name], dots=True, width=1.6)
         for name, path in result.paths.items()
     ]
     paths = Panel(
         "Paths on x₁² + 4 x₂², each method with its best learning rate",
-        (ground, *path_lines, Points((0.0,), (0.0,), colour="ink", size=8)),
+        (ground, *path_lines, Points((0.0,), (0.0,), color="ink", size=8)),
         Axis("x₁", ends=(-0.7, 2.3)),
         Axis("x₂", ends=(-0.9, 2.3)),
         shape="wide",
@@ -136,7 +136,7 @@ def picture(result: Measurement) -> Picture:
                         numbers(result.ratios),
                         numbers(result.steps[name, turned], above=0.0),
                         name,
-                        _COLOURS[name],
+                        _COLORS[name],
                         dots=True,
                     )
                     for name in METHODS

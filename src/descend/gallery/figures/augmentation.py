@@ -121,7 +121,7 @@ def picture(result: Measurement) -> Picture:
     panels += [_shown(name, strip) for name, strip in result.strips.items()]
     places = ("original scans", "scans shifted by up to one pixel")
     bars = []
-    for name, errors, colour in (
+    for name, errors, color in (
         ("trained without shifts", result.plain, "s2"),
         ("trained with shifts", result.augmented, "s1"),
     ):
@@ -131,7 +131,7 @@ def picture(result: Measurement) -> Picture:
                 places,
                 numbers(end.value for end in ends),
                 name,
-                colour,
+                color,
                 low=numbers(end.value if end.low is None else end.low for end in ends),
                 high=numbers(end.value if end.high is None else end.high for end in ends),
             )
@@ -182,7 +182,7 @@ def _one_decimal(estimate: Estimate) -> str:
 def _shown(name: str, strip: Tensor) -> Panel:
     return Panel(
         name[:1].upper() + name[1:],
-        (Cells(tuple(numbers(row) for row in strip), grey=True),),
+        (Cells(tuple(numbers(row) for row in strip), gray=True),),
         Axis("", ticks=False),
         Axis("", ticks=False),
         shape="strip",

@@ -178,7 +178,7 @@ def _end(seed: int, settings: dict[str, str], steps: int, hidden: tuple[int, ...
     return min(last, CHANCE) if math.isfinite(last) else CHANCE
 
 
-_COLOURS = {"no norm": "s2", "before": "s1", "after": "s3"}
+_COLORS = {"no norm": "s2", "before": "s1", "after": "s3"}
 
 
 def picture(result: Measurement) -> Picture:
@@ -186,7 +186,7 @@ def picture(result: Measurement) -> Picture:
     steps = range(result.losses["before"].shape[1])
     probed = range(0, len(steps), result.every)
     training = tuple(
-        Line(numbers(steps), numbers(_smooth(losses.mean(0)), above=0.0), name, _COLOURS[name])
+        Line(numbers(steps), numbers(_smooth(losses.mean(0)), above=0.0), name, _COLORS[name])
         for name, losses in result.losses.items()
     )
     ranges = tuple(
@@ -194,7 +194,7 @@ def picture(result: Measurement) -> Picture:
             numbers(probed),
             numbers((result.low[name].mean(0) + result.high[name].mean(0)) / 2),
             name,
-            _COLOURS[name],
+            _COLORS[name],
             low=numbers(result.low[name].mean(0)),
             high=numbers(result.high[name].mean(0)),
         )
@@ -203,7 +203,7 @@ def picture(result: Measurement) -> Picture:
 
     def lines(of: dict[str, Tensor]) -> tuple[Line, ...]:
         return tuple(
-            Line(numbers(probed), numbers(values.log().mean(0).exp(), above=0.0), name, _COLOURS[name])
+            Line(numbers(probed), numbers(values.log().mean(0).exp(), above=0.0), name, _COLORS[name])
             for name, values in of.items()
         )
 
@@ -256,7 +256,7 @@ def _ended(name: str, ends: Tensor) -> Line:
         numbers(LEARNING_RATES),
         numbers(ends.log().mean(0).exp()),
         name,
-        _COLOURS[name],
+        _COLORS[name],
         dots=True,
         low=numbers(ends.min(0).values),
         high=numbers(ends.max(0).values),

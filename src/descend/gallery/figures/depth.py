@@ -84,7 +84,7 @@ def _network(seed: int, case: dict[str, Any], hidden: tuple[int, ...]) -> nn.Seq
 
 def picture(result: Measurement) -> Picture:
     """Return panels of the gradient norms by layer, and of the ratio of the first to the last."""
-    colours = {name: f"s{at}" for at, name in enumerate(CASES, 1)}
+    colors = {name: f"s{at}" for at, name in enumerate(CASES, 1)}
     layers = range(1, len(result.norms["sigmoid"][0]) + 1)
     lines = []
     for name, runs in result.norms.items():
@@ -94,7 +94,7 @@ def picture(result: Measurement) -> Picture:
                 numbers(layers),
                 numbers(end.value for end in ends),
                 name,
-                colours[name],
+                colors[name],
                 dots=True,
                 low=numbers(end.low or end.value for end in ends),
                 high=numbers(end.high or end.value for end in ends),
@@ -104,7 +104,7 @@ def picture(result: Measurement) -> Picture:
     bars = Bars(
         tuple(CASES),
         numbers(first[name].value for name in CASES),
-        colour="s1",
+        color="s1",
         low=numbers(first[name].low or first[name].value for name in CASES),
         high=numbers(first[name].high or first[name].value for name in CASES),
     )

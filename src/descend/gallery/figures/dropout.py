@@ -169,13 +169,13 @@ def picture(result: Measurement) -> Picture:
     )
 
 
-def _band(x: range | tuple[int, ...], values: Tensor, name: str, colour: str, *, dots: bool = False) -> Line:
+def _band(x: range | tuple[int, ...], values: Tensor, name: str, color: str, *, dots: bool = False) -> Line:
     ends = [mean(values[:, at].tolist()) for at in range(len(x))]
     return Line(
         numbers(x),
         numbers(end.value for end in ends),
         name,
-        colour,
+        color,
         dots=dots,
         low=numbers(end.value if end.low is None else end.low for end in ends),
         high=numbers(end.value if end.high is None else end.high for end in ends),

@@ -122,14 +122,14 @@ def picture(result: Measurement) -> Picture:
 
 def _all(result: Measurement, epochs: range) -> Panel:
     lines = []
-    for name, colour in (("train", "s1"), ("validation", "s2"), ("test", "s3")):
+    for name, color in (("train", "s1"), ("validation", "s2"), ("test", "s3")):
         bands = [mean(getattr(run, name)[at] for run in result.runs) for at in range(len(epochs))]
         lines.append(
             Line(
                 numbers(epochs),
                 numbers(band.value for band in bands),
                 "training" if name == "train" else name,
-                colour,
+                color,
                 "dash" if name == "train" else "solid",
                 low=numbers(band.value if band.low is None else band.low for band in bands),
                 high=numbers(band.value if band.high is None else band.high for band in bands),

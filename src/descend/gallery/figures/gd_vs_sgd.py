@@ -187,13 +187,13 @@ def _crossing(result: Measurement) -> str:
     return str(int(ahead.int().argmax()) + 1) if bool(ahead.any()) else "none of those shown"
 
 
-def _line(x: range, values: Tensor, name: str, colour: str) -> Line:
+def _line(x: range, values: Tensor, name: str, color: str) -> Line:
     ends = [_interval(values[:, at]) for at in range(len(x))]
     return Line(
         numbers(x),
         numbers((result.value for result in ends), above=0.0),
         name,
-        colour,
+        color,
         low=numbers((result.low or result.value for result in ends), above=0.0),
         high=numbers((result.high or result.value for result in ends), above=0.0),
     )

@@ -114,10 +114,10 @@ def _through(model: nn.Sequential, x: Tensor, back: Tensor) -> tuple[Tensor, Ten
 
 def picture(result: Measurement) -> Picture:
     """Return panels of the second moments forward and backward by layer."""
-    colours = {
+    colors = {
         name: f"s{at}" for at, name in enumerate(("normal, σ = 0.01", "normal, σ = 0.2", "Kaiming normal"), 1)
     }
-    colours |= {
+    colors |= {
         "Xavier, gain 1": "s4",
         "Kaiming uniform": "s5",
         "orthogonal": "s6",
@@ -130,7 +130,7 @@ def picture(result: Measurement) -> Picture:
         curves = []
         for name, values in of.items():
             shown = values.mean(0).clamp(min=1e-300).log10()
-            curves.append(Line(numbers(layers), _powers(shown), name, colours[name]))
+            curves.append(Line(numbers(layers), _powers(shown), name, colors[name]))
             step = factor(name, result.width)
             if theory and step not in (0.0, 1.0):
                 predicted = torch.tensor([at * math.log10(step) for at in layers])

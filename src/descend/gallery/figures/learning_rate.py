@@ -56,7 +56,7 @@ def measure(seed: int = 0, *, seeds: int = 6, epochs: int = 16, train: int = 600
 def picture(result: Measurement) -> Picture:
     """Return a panel of the four loss curves."""
     epochs = range(len(result.losses["good"][0]))
-    colours = {"very high": "s4", "high": "s2", "good": "s3", "low": "s1"}
+    colors = {"very high": "s4", "high": "s2", "good": "s3", "low": "s1"}
     lines = []
     for name, runs in result.losses.items():
         rows = [[_log(run[at]) for run in runs] for at in epochs]
@@ -66,7 +66,7 @@ def picture(result: Measurement) -> Picture:
                 numbers(epochs),
                 numbers(10**band.value for band in bands),
                 f"{name}, {LEARNING_RATES[name]:g}",
-                colours[name],
+                colors[name],
                 low=numbers(10 ** (band.value if band.low is None else band.low) for band in bands),
                 high=numbers(10 ** (band.value if band.high is None else band.high) for band in bands),
             )

@@ -115,7 +115,7 @@ def _shape(path: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack(turns), torch.stack(lengths)
 
 
-_COLOURS = {
+_COLORS = {
     "gradient descent": "s2",
     "heavy ball": "s4",
     "heavy ball, ¾ of the learning rate": "s1",
@@ -134,11 +134,11 @@ def picture(result: Measurement) -> Picture:
                 Line(
                     numbers(path[:31, 0, 0]),
                     numbers(path[:31, 0, 1]),
-                    colour=_COLOURS[name],
+                    color=_COLORS[name],
                     dots=True,
                     width=1.6,
                 ),
-                Points((0.0,), (0.0,), colour="ink", size=8),
+                Points((0.0,), (0.0,), color="ink", size=8),
             ),
             Axis("x₁", ends=(-2, 9)),
             Axis("x₂", ends=(-3.2, 3.2)),
@@ -185,10 +185,10 @@ def _speed(result: Measurement) -> Panel:
         shown = (value / value[0]).log10().mean(1)[:251]
         factor = math.log10(methods(result.condition)[name][1])
         theory = torch.arange(251) * 2 * factor
-        colour = _COLOURS[name]
-        lines.append(Line(steps, _powers(shown), name, colour))
+        color = _COLORS[name]
+        lines.append(Line(steps, _powers(shown), name, color))
         if "¾" not in name:
-            lines.append(Line(steps, _powers(theory), "", colour, dash="dot", width=1.3))
+            lines.append(Line(steps, _powers(theory), "", color, dash="dot", width=1.3))
     return Panel(
         "Objective over its initial value, mean over starts",
         tuple(lines),

@@ -101,7 +101,7 @@ def picture(result: Measurement) -> Picture:
         title="Normalization layers",
         claim="Normalization layers differ in the direction or group of the tensor that shares a mean and a variance. Layer and "
         "group norm allow small batches, and are the same in training and evaluation.",
-        see="A coloured cell is a channel of a row, with all its positions, on which the output marked by a dot depends: a "
+        see="A colored cell is a channel of a row, with all its positions, on which the output marked by a dot depends: a "
         "column for batch norm, a row for layer norm, one cell for instance norm, a part of a row for group norm.",
         number="change of a row under batch norm when the other rows change",
         value=exact(result.moved["batch"]),

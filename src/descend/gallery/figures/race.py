@@ -133,7 +133,7 @@ def _best(surface: Surface, make: Family, steps: int) -> tuple[float, Tensor, in
 def picture(result: Measurement) -> Picture:
     """Return panels of the three surfaces, and of the height on the saddle."""
     panels = [_surface(place, surface, result) for place, surface in SURFACES.items()]
-    colours = {optimizer: f"s{at}" for at, optimizer in enumerate(OPTIMIZERS, 1)}
+    colors = {optimizer: f"s{at}" for at, optimizer in enumerate(OPTIMIZERS, 1)}
     gone = {optimizer: mean(steps) for optimizer, steps in result.escapes.items()}
     values = [surface.title for surface in SURFACES.values()]
     table = "; ".join(
@@ -148,7 +148,7 @@ def picture(result: Measurement) -> Picture:
                 numbers(range(len(result.paths["saddle", optimizer]))),
                 numbers(steep_saddle(result.paths["saddle", optimizer])),
                 optimizer,
-                colours[optimizer],
+                colors[optimizer],
             )
             for optimizer in OPTIMIZERS
         ),
@@ -200,10 +200,10 @@ def _surface(place: str, surface: Surface, result: Measurement) -> Panel:
     goals = Points(
         tuple(float(x) for x, _ in surface.minima),
         tuple(float(y) for _, y in surface.minima),
-        colour="ink",
+        color="ink",
         size=8,
     )
-    start = Points((surface.start[0],), (surface.start[1],), colour="muted", size=9)
+    start = Points((surface.start[0],), (surface.start[1],), color="muted", size=9)
     return Panel(
         surface.title,
         (ground, *lines, start, goals),

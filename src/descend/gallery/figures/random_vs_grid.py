@@ -156,13 +156,13 @@ def picture(result: Measurement) -> Picture:
     maps = [
         Panel(
             title,
-            (shown, Points(numbers(x), numbers(y), "a trial", colour, size=9)),
+            (shown, Points(numbers(x), numbers(y), "a trial", color, size=9)),
             axis,
             lr_axis,
             shape="square",
-            note=f"{len(set(y))} different learning rates. Strong colour: low validation loss.",
+            note=f"{len(set(y))} different learning rates. Strong color: low validation loss.",
         )
-        for title, y, x, colour in (
+        for title, y, x, color in (
             ("A grid of 16", [row for row, _ in grid], [column for _, column in grid], "s2"),
             ("16 random trials", (spots // SIDE).tolist(), (spots % SIDE).tolist(), "s4"),
         )
@@ -189,7 +189,7 @@ def picture(result: Measurement) -> Picture:
         claim="Random search finds better hyperparameters than a grid with the same number of trials when only "
         "few of them matter "
         "(Bergstra and Bengio 2012).",
-        see="The colour changes from row to row and hardly along a row: the learning rate matters, the weight decay does not. "
+        see="The color changes from row to row and hardly along a row: the learning rate matters, the weight decay does not. "
         "The grid tries each of its four learning rates four times.",
         number="% of comparisons in which 16 random trials are better than a 4 × 4 grid",
         value=wins,
@@ -205,13 +205,13 @@ def _percent(estimate: Estimate) -> str:
     return "more than 99.9 %" if estimate.value > 0.999 else f"{100 * estimate.value:.1f} %"
 
 
-def _band(values: Tensor, name: str, colour: str) -> Line:
+def _band(values: Tensor, name: str, color: str) -> Line:
     ends = [mean(values[:, at].tolist()) for at in range(len(TRIALS))]
     return Line(
         numbers(TRIALS),
         numbers(end.value for end in ends),
         name,
-        colour,
+        color,
         dots=True,
         low=numbers(end.value if end.low is None else end.low for end in ends),
         high=numbers(end.value if end.high is None else end.high for end in ends),

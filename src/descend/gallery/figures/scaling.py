@@ -102,11 +102,11 @@ def picture(result: Measurement) -> Picture:
                 FORMS,
                 numbers(kappa[kind, form].value for form in FORMS),
                 f"{kind} features",
-                colour,
+                color,
                 low=numbers(kappa[kind, form].low or kappa[kind, form].value for form in FORMS),
                 high=numbers(kappa[kind, form].high or kappa[kind, form].value for form in FORMS),
             )
-            for kind, colour in (("independent", "s1"), ("dependent", "s2"))
+            for kind, color in (("independent", "s1"), ("dependent", "s2"))
         ),
         Axis(""),
         Axis("κ", log=True, ends=(0.8, 1000)),
@@ -144,7 +144,7 @@ def _contours(kind: str, form: str, result: Measurement) -> Panel:
         f"{kind[:1].upper()}{kind[1:]}, {form}",
         (
             contours(objective, window, window, squeeze=torch.sqrt, levels=10),
-            Points((0.0,), (0.0,), colour="ink", size=7),
+            Points((0.0,), (0.0,), color="ink", size=7),
         ),
         Axis("w₁ − w₁*", ends=window),
         Axis("w₂ − w₂*", ends=window),

@@ -110,14 +110,14 @@ def _run(
 def picture(result: Measurement) -> Picture:
     """Return panels of the learning rates, the losses, and the final loss."""
     names = list(result.factors)
-    colours = {name: f"s{at}" for at, name in enumerate(names, 1)} | {"constant": "s8", "one_cycle": "s1"}
+    colors = {name: f"s{at}" for at, name in enumerate(names, 1)} | {"constant": "s8", "one_cycle": "s1"}
     epochs = range(1, len(result.factors[names[0]]) + 1)
     ends = {name: _over_constant(result, name) for name in names}
     panels = (
         Panel(
             "Learning rate over its base value",
             tuple(
-                Line(numbers(epochs), numbers(result.factors[name], above=1e-6), _name(name), colours[name])
+                Line(numbers(epochs), numbers(result.factors[name], above=1e-6), _name(name), colors[name])
                 for name in names
             ),
             Axis("epoch"),
@@ -130,7 +130,7 @@ def picture(result: Measurement) -> Picture:
                     numbers(range(len(epochs) + 1)),
                     numbers(result.excess[name].log().mean(1).exp(), above=0.0),
                     _name(name),
-                    colours[name],
+                    colors[name],
                 )
                 for name in names
             ),

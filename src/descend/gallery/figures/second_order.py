@@ -182,7 +182,7 @@ def _note(trace: Trace, passes: float, seconds: float, problem: Problem, w: Tens
     trace.excess.append(problem.exactly(w) - problem.least)
 
 
-_COLOURS = {"gradient descent": "s2", "SGD": "s3", "Adam": "s4", "L-BFGS": "s1"}
+_COLORS = {"gradient descent": "s2", "SGD": "s3", "Adam": "s4", "L-BFGS": "s1"}
 
 
 def picture(result: Measurement) -> Picture:
@@ -191,8 +191,8 @@ def picture(result: Measurement) -> Picture:
     for name, traces in result.traces.items():
         one = traces[0]
         excess = numbers((max(value, 0.0) for value in one.excess), above=1e-9)
-        by_pass.append(Line(numbers(one.passes), excess, name, _COLOURS[name]))
-        by_time.append(Line(numbers(1e3 * value for value in one.seconds), excess, name, _COLOURS[name]))
+        by_pass.append(Line(numbers(one.passes), excess, name, _COLORS[name]))
+        by_time.append(Line(numbers(1e3 * value for value in one.seconds), excess, name, _COLORS[name]))
     needed = {name: [_needed(traces, target) for target in TARGETS] for name, traces in result.traces.items()}
     bars = Panel(
         "Passes over the data to a target",
@@ -201,7 +201,7 @@ def picture(result: Measurement) -> Picture:
                 tuple(f"{target:g}" for target in TARGETS),
                 numbers(estimate.value for estimate in needed[name]),
                 name,
-                _COLOURS[name],
+                _COLORS[name],
             )
             for name in result.traces
         ),

@@ -1,6 +1,6 @@
 """Principal axes and whitening: one point cloud, decorrelated, and with variance 1 in every direction.
 
-X = U S Vᵀ of the centred rows: X V = U S is decorrelated, √m U is white. U alone has columns of length 1 and so
+X = U S Vᵀ of the centered rows: X V = U S is decorrelated, √m U is white. U alone has columns of length 1 and so
 variance 1/m, hence the factor √m.
 """
 
@@ -51,7 +51,7 @@ def measure(seed: int = 0, *, rows: int = 600) -> Measurement:
     return Measurement({"original": original, "decorrelated": turned, "whitened": whitened(original)})
 
 
-_COLOURS = {"original": "s2", "decorrelated": "s3", "whitened": "s1"}
+_COLORS = {"original": "s2", "decorrelated": "s3", "whitened": "s1"}
 
 
 def picture(result: Measurement) -> Picture:
@@ -67,7 +67,7 @@ def picture(result: Measurement) -> Picture:
                     Points(
                         numbers(cloud[:, 0]),
                         numbers(cloud[:, 1]),
-                        colour=_COLOURS[name],
+                        color=_COLORS[name],
                         size=4,
                         opacity=0.55,
                     ),

@@ -108,7 +108,7 @@ class PackedConv(_Stacked):
 
 
 class PackedBatchNorm(_Stacked):
-    """Batch normalisation of each member over its own batch: (K, B, C) or (K, B, C, …)."""
+    """Batch normalization of each member over its own batch: (K, B, C) or (K, B, C, …)."""
 
     weight: Tensor | None
     bias: Tensor | None
@@ -142,7 +142,7 @@ class PackedBatchNorm(_Stacked):
 
 
 class PackedLayerNorm(_Stacked):
-    """Layer normalisation: (K, B, …, *shape), weight and bias (K, *shape)."""
+    """Layer normalization: (K, B, …, *shape), weight and bias (K, *shape)."""
 
     weight: Tensor | None
     bias: Tensor | None
@@ -158,7 +158,7 @@ class PackedLayerNorm(_Stacked):
 
 
 class PackedGroupNorm(_Stacked):
-    """Group normalisation: (K, B, C, …), weight and bias (K, C)."""
+    """Group normalization: (K, B, C, …), weight and bias (K, C)."""
 
     weight: Tensor | None
     bias: Tensor | None

@@ -47,7 +47,7 @@ class _Drop(nn.Module):
 
 
 class _PlainWeightNorm(nn.Module):
-    """Weight normalisation g v/‖v‖ by plain operations; PyTorch's fused kernel has no batching rule for ``vmap``."""
+    """Weight normalization g v/‖v‖ by plain operations; PyTorch's fused kernel has no batching rule for ``vmap``."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -134,7 +134,7 @@ def tensors_of(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _replace_weight_norms(module: nn.Module) -> None:
-    """Replace PyTorch's fused weight normalisation by a form that ``vmap`` can batch."""
+    """Replace PyTorch's fused weight normalization by a form that ``vmap`` can batch."""
     for owner in list(module.modules()):
         for name, child in list(owner.named_children()):
             if type(child) is _WeightNorm and child.dim != -1:

@@ -195,9 +195,9 @@ def whiten(
     True
     """
     columns = _columns(x, groups)
-    centred = columns - columns.mean(-1, keepdim=True)
-    covariance = centred @ centred.mT / columns.shape[-1]
-    y = _restore(root.differentiable(covariance) @ centred, x)
+    centered = columns - columns.mean(-1, keepdim=True)
+    covariance = centered @ centered.mT / columns.shape[-1]
+    y = _restore(root.differentiable(covariance) @ centered, x)
     if weight is not None and bias is not None:
         y = y * _along_channels(weight, x) + _along_channels(bias, x)
     return y
@@ -206,7 +206,7 @@ def whiten(
 class _Whiten(torch.autograd.Function):
     """Return y, μ and S of a batch; the backward pass consists of four matrix products.
 
-    For centred columns X (d, m), with A = diag(γ) W, Y = A X + β and the incoming gradient G:
+    For centered columns X (d, m), with A = diag(γ) W, Y = A X + β and the incoming gradient G:
 
         M = G Xᵀ,   dL/dβ = Σ_m G,   dL/dγ_i = Σ_j W_ij M_ij,   dL/dW = sym(diag(γ) M),
         dL/dX = Aᵀ (G - mean G) + 2/m (dL/dS) X.
@@ -219,19 +219,19 @@ class _Whiten(torch.autograd.Function):
         with torch.autocast(x.device.type, enabled=False):
             wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
             mean = wide.mean(_row_dims(x))
-            centred = _centred_columns(wide, mean, groups)
-            covariance = matmul(centred, centred.mT).div_(centred.shape[-1])
+            centered = _centered_columns(wide, mean, groups)
+            covariance = matmul(centered, centered.mT).div_(centered.shape[-1])
             matrix, saved = root.of(covariance)
             scaled = matrix if weight is None else matrix * weight.to(wide.dtype).view(groups, -1, 1)
-            y = _restore_add(matmul(scaled, centred), None if bias is None else bias.to(wide.dtype), x)
-            ctx.save_for_backward(x, weight, bias, centred, matrix, *saved)
+            y = _restore_add(matmul(scaled, centered), None if bias is None else bias.to(wide.dtype), x)
+            ctx.save_for_backward(x, weight, bias, centered, matrix, *saved)
             ctx.root, ctx.groups = root, groups
             ctx.mark_non_differentiable(mean, covariance)
         return y.to(x.dtype), mean, covariance
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, bias, centred, matrix, *saved = ctx.saved_tensors
+        x, weight, bias, centered, matrix, *saved = ctx.saved_tensors
         g = gradients[0]
         if torch.is_grad_enabled():  # the gradient will be differentiated again
             affine = (x, weight, bias)
@@ -241,22 +241,22 @@ class _Whiten(torch.autograd.Function):
             grads = [next(computed) if each is not None and each.requires_grad else None for each in affine]
             return *grads, None, None
         with torch.autocast(x.device.type, enabled=False):
-            wide = g.to(centred.dtype)
-            count = centred.shape[-1]
+            wide = g.to(centered.dtype)
+            count = centered.shape[-1]
             total = wide.sum(_row_dims(x))
-            # The columns X sum to 0, so M is the same for centred and uncentred G.
-            columns = _centred_columns(wide, total / count, ctx.groups)
-            products = matmul(columns, centred.mT)
+            # The columns X sum to 0, so M is the same for centered and uncentered G.
+            columns = _centered_columns(wide, total / count, ctx.groups)
+            products = matmul(columns, centered.mT)
             of_weight = of_bias = None
             scaled = matrix
             if weight is not None:
                 of_bias = total.to(weight.dtype)
                 of_weight = (matrix * products).sum(-1).reshape(-1).to(weight.dtype)
-                gamma = weight.to(centred.dtype).view(ctx.groups, -1, 1)
+                gamma = weight.to(centered.dtype).view(ctx.groups, -1, 1)
                 products, scaled = products * gamma, matrix * gamma
             of_root = 0.5 * (products + products.mT)
             of_covariance = ctx.root.gradient(of_root, tuple(saved))
-            of_x = baddbmm(matmul(scaled.mT, columns), of_covariance, centred, alpha=2.0 / count)
+            of_x = baddbmm(matmul(scaled.mT, columns), of_covariance, centered, alpha=2.0 / count)
             return _restore_add(of_x, None, x).to(x.dtype), of_weight, of_bias, None, None
 
 
@@ -265,7 +265,7 @@ def _row_dims(x: Tensor) -> tuple[int, ...]:
     return (0, *range(2, x.dim()))
 
 
-def _centred_columns(x: Tensor, mean: Tensor, groups: int) -> Tensor:
+def _centered_columns(x: Tensor, mean: Tensor, groups: int) -> Tensor:
     """Return ``_columns(x - mean)``, in one pass over the memory."""
     if x.dim() == 2:
         return _columns(x - mean, groups)
