@@ -83,6 +83,21 @@ _HOMES = {
     "train_many": "descend.many",
 }
 """The module that each public name is imported from when it is first used."""
+_PACKAGES = frozenset(
+    {
+        "augmentation",
+        "constraints",
+        "data",
+        "export",
+        "losses",
+        "metrics",
+        "nn",
+        "optim",
+        "regularization",
+        "schedules",
+    }
+)
+"""Public packages, which are imported when they are first used."""
 
 
 def __getattr__(name: str) -> Any:
@@ -90,6 +105,10 @@ def __getattr__(name: str) -> Any:
         from descend.process.surroundings import imported
 
         return getattr(imported(_HOMES[name]), name)
+    if name in _PACKAGES:
+        from descend.process.surroundings import imported
+
+        return imported(f"descend.{name}")
     raise AttributeError(f"module 'descend' has no attribute '{name}'")
 
 

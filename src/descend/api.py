@@ -13,14 +13,14 @@ from descend.data.batches import Batches
 from descend.data.training_data import DataOptions, TrainingData, accepts_data_options
 from descend.errors import DivergedError, RunError, UserError
 from descend.files import check_unused
+from descend.many.networks import train_networks
 from descend.many.progress import networks_shown
 from descend.many.refit import REFIT, check_refit, finished_before, refitted
-from descend.many.restarts import train_restarts
 from descend.many.watchers import Watcher
 from descend.metrics import main_metric
 from descend.process import locked, locks_out, undisturbed
 from descend.recipe import Recipe
-from descend.recipe.members import networks_per_run
+from descend.recipe.members import expected_networks, networks_per_run
 from descend.runs.folder import MANIFEST, check_manifest, is_finished, is_started
 from descend.runs.plan import Plan, Planner, as_recipe, plan_run
 from descend.runs.recorded_data import recorded_data
@@ -114,7 +114,7 @@ def train(
     )
     arguments: dict[str, Any] = {"resume": resume, "model": model}
     if networks_per_run(plan.recipe) > 1:
-        with networks_shown(progress, networks_per_run(plan.recipe)) as watchers:
+        with networks_shown(progress, expected_networks(plan.recipe)) as watchers:
             return execute(plan, folder, observers=observers, watchers=watchers, **arguments)
     with progress_shown(progress, main_metric(plan.prepared.schema.task)) as shown:
         return execute(plan, folder, observers=[*shown, *observers], **arguments)
@@ -186,7 +186,7 @@ def finish(
             raise RunError(
                 f"the run in {path} trains several networks, which the recipe builds; leave out model"
             )
-        return train_restarts(plan, path, resume=True, finishing=True)
+        return train_networks(plan, path, resume=True, finishing=True)
 
 
 def execute(
@@ -251,7 +251,7 @@ def _execute(
             "init.restarts and model.ensemble train several networks from weights that the recipe initializes; they "
             "cannot be used with a model of your own"
         )
-    run = train_restarts(plan, folder, resume=resume, observers=observers, watchers=watchers)
+    run = train_networks(plan, folder, resume=resume, observers=observers, watchers=watchers)
     if run.failed:
         raise DivergedError(run.metrics["message"])
     return run

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from descend.data.arrays import (
-    as_images,
     as_numbers,
     as_targets,
     from_arrays,
@@ -14,6 +13,7 @@ from descend.data.arrays import (
     names_of,
     read_npz,
 )
+from descend.data.image_arrays import as_images
 from descend.errors import DataError
 
 

@@ -61,7 +61,7 @@ def test_iso_dates_are_days_since_1970(text, day):
 @pytest.mark.parametrize(
     "text",
     ["31/01/2024", "2024", "yesterday", "2024-13-01", "2024-02-30", "0000-00-00", "2024-01-31T25:00", "12:30:05",
-     "2024-01-31T12:61", "2024-01-31T13:00 pm", "1.2.2021 3", "31 Mär 2024", "10.0.0.1", "٢٠٢٤-٠١-٣١", "2024-01-31 CET"],
+     "2024-01-31T12:61", "2024-01-31T13:00 pm", "1.2.2021 3", "31 Foo 2024", "10.0.0.1", "٢٠٢٤-٠١-٣١", "2024-01-31 XYZ"],
 )  # fmt: skip
 def test_other_strings_are_not_dates(text):
     assert parse_dates(pl.Series("a", [text]))[1].to_list() == [True]

@@ -286,5 +286,51 @@ def test_palettes_with_transparency_are_read(tmp_path):
         palette = image.convert("P")
     palette.save(tmp_path / "dog" / "clear.png", transparency=bytes(range(256)))
     with Image.open(tmp_path / "dog" / "clear.png") as image:
-        expected = np.asarray(image.convert("RGBA"))[..., :3]
-    assert np.array_equal(read_image_folder(tmp_path).inputs[-1].transpose(1, 2, 0), expected)
+        layered = np.asarray(image.convert("RGBA")).astype(float)
+    opacity = layered[..., 3:] / 255
+    expected = layered[..., :3] * opacity + 255 * (1 - opacity)
+    found = read_image_folder(tmp_path).inputs[-1].transpose(1, 2, 0)
+    assert np.abs(found - expected).max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "L"])
+def test_transparent_pixels_are_white(tmp_path, mode):
+    classes(tmp_path)
+    pixels = np.zeros((8, 10, 4), dtype=np.uint8)
+    pixels[2:5, 3:7, 3] = 255  # an opaque black mark on transparent black
+    if mode == "L":
+        Image.fromarray(pixels[..., 3] // 255 * 7).save(tmp_path / "dog" / "mark.png", transparency=0)
+    else:
+        Image.fromarray(pixels).convert(mode).save(tmp_path / "dog" / "mark.png")
+    found = read_image_folder(tmp_path).inputs[-1]
+    assert found.max() == 255
+    assert (found[:, 2:5, 3:7] == (7 if mode == "L" else 0)).all()
+    assert (found == 255).sum() == (80 - 12) * len(found)
+
+
+def test_files_in_hidden_folders_are_not_used(tmp_path):
+    classes(tmp_path)
+    count = len(read_image_folder(tmp_path))
+    for hidden in (".ipynb_checkpoints", "__MACOSX"):
+        (tmp_path / "dog" / hidden).mkdir()
+        Image.new("RGB", (10, 8)).save(tmp_path / "dog" / hidden / "copy.png")
+    source = read_image_folder(tmp_path)
+    assert len(source) == len(read_image_folder(tmp_path, predicting=True)) == count
+    assert source.notes == ()
+
+
+def test_a_folder_above_the_classes_is_named(tmp_path):
+    (tmp_path / "images").mkdir()
+    classes(tmp_path / "images")
+    with pytest.raises(
+        DataError, match=r"only one folder of a class, 'images', .* 'cat', 'dog' .* specify .*images"
+    ):
+        read_image_folder(tmp_path)
+
+
+def test_images_in_formats_that_are_not_read_are_named(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.HEIC").write_bytes(b"ftypheic")
+    with pytest.raises(DataError, match=r"but 2 \.heic; convert them to PNG or JPEG"):
+        read_image_folder(tmp_path)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from descend.data.arrays import as_images
+from descend.data.image_arrays import as_images
 from descend.data.pixel_depth import LevelRange, eight_bits, is_deep, white_level
 from descend.errors import DataError
 

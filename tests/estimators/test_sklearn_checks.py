@@ -37,12 +37,7 @@ def test_check(estimator, check):
     check(estimator)
 
 
-ON_DEFAULTS = (
-    "check_sample_weight_equivalence_on_dense_data",
-    "check_fit_idempotent",
-    "check_methods_subset_invariance",
-    "check_estimators_pickle",
-)
+ON_DEFAULTS = ("check_fit_idempotent", "check_methods_subset_invariance")
 
 
 @pytest.mark.slow

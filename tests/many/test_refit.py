@@ -150,6 +150,8 @@ def test_nothing_to_train_again_on_is_refused() -> None:
         descend.train("iris", SMALL, model=torch.nn.Linear(4, 3), refit=True)
     with pytest.raises(RecipeError, match="validation rows"):
         descend.train("iris", SMALL | {"schedule": "plateau"}, refit=True)
+    with pytest.raises(RecipeError, match="preset good or quick"):
+        descend.train("iris", {"model": {"preset": "best", "max_rounds": 1}}, refit=True)
     with pytest.raises(RecipeError, match="use train"):
         descend.train_many([SMALL | {"stop": {"refit": True}}], "iris")
 

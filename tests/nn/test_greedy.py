@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from descend.nn.ensemble import mean_outputs
-from descend.nn.greedy import greedy
+from descend.nn.greedy import greedy, shrunk
 
 TRUTH = torch.tensor([[0.0], [1.0], [-1.0], [2.0]], dtype=torch.float64)
 
@@ -80,3 +80,16 @@ def test_undefined_losses_are_never_the_best():
     outputs = [torch.full_like(TRUTH, float("nan")), TRUTH + 1.0]
     assert greedy(outputs, "identity", error, size=2) == {1: 1}
     assert greedy(outputs[:1], "identity", error, size=2) == {}
+
+
+@given(
+    st.dictionaries(st.integers(0, 5), st.integers(1, 9), min_size=1), st.sampled_from([0.0, 0.25, 0.5, 1.0])
+)
+def test_shrinkage_moves_the_weights_on_a_line_from_the_selection_to_the_plain_mean(counts, shrinkage):
+    total = sum(counts.values())
+    found = shrunk(counts, range(6), shrinkage)
+    expected = [(1 - shrinkage) * counts.get(m, 0) / total + shrinkage / 6 for m in range(6)]
+    assert [found.get(m, 0.0) for m in range(6)] == pytest.approx(expected)
+    assert sum(found.values()) == pytest.approx(1.0)
+    assert list(found)[: len(counts)] == list(counts)
+    assert min(found.values()) > 0

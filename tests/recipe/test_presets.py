@@ -10,7 +10,10 @@ from sklearn.datasets import load_wine
 import descend
 from descend.errors import RecipeError
 from descend.estimators import Classifier
-from descend.recipe.presets import GOOD_FOR_TABLES, members_of_preset
+from descend.recipe.build import build_model
+from descend.recipe.defaults import facts_of
+from descend.recipe.members import network_recipe
+from descend.recipe.presets import GOOD_FOR_TABLES, MANY_NUMBERS, members_of_preset
 from descend.runs.plan import Planner, plan_run
 
 X, Y = load_wine(return_X_y=True)
@@ -25,7 +28,10 @@ def test_it_trains_every_member_and_is_written_into_the_recipe():
         set(one) <= set(other)
         for one, other in zip(run.recipe.model["members"], GOOD_FOR_TABLES, strict=True)
     )
-    assert sum(map(len, run.recipe.model["members"])) >= 10
+    assert sum(map(len, run.recipe.model["members"])) >= 5
+    weights = run.metrics["members"]["weights"]
+    assert len(weights) == len(GOOD_FOR_TABLES)
+    assert min(weights) >= run.recipe.model["ensemble_shrinkage"] / len(GOOD_FOR_TABLES) > 0.1
     assert "preset good" in run.reasons["model.members"]
     again = descend.train("wine", run.recipe)
     assert np.array_equal(again.predict_proba(X), run.predict_proba(X))
@@ -44,9 +50,19 @@ def test_specified_keys_are_those_of_every_member():
         assert not {"optimizer.lr", "model.dropout", "model.hidden"} & set(member)
     assert members_of_preset({"model": {"number_embedding": "linear", "dropout": 0.1}}) == (
         {},
-        {"regularize.weight_decay": 0.02, "optimizer.lr": 0.002},
         {"regularize.weight_decay": 0.01, "optimizer.lr": 0.004},
+        {"regularize.weight_decay": 0.02, "optimizer.lr": 0.002},
     )
+
+
+def test_embeddings_of_many_numbers_are_narrower():
+    for numbers, widths in ((5, (1, 16, 4)), (MANY_NUMBERS + 1, (1, 8, 2))):
+        plan = plan_run((np.random.default_rng(0).normal(size=(100, numbers)), np.arange(100) % 2))
+        for number, width in enumerate(widths):
+            recipe = network_recipe(plan.recipe, number)
+            network = build_model(recipe, facts_of(plan.prepared.schema), 0, plan.prepared.train)
+            first = next(one for one in network.modules() if isinstance(one, torch.nn.Linear))
+            assert first.in_features == numbers * width
 
 
 def test_one_network_where_it_does_not_apply():
@@ -66,7 +82,7 @@ def test_a_table_without_numbers():
 def test_a_named_network_is_refused():
     with pytest.raises(RecipeError, match=r"chooses the networks, and model\.name is 'linear'"):
         descend.train("wine", {"model": {"preset": "good", "name": "linear"}})
-    with pytest.raises(RecipeError, match='"quick" or "good"'):
+    with pytest.raises(RecipeError, match='"quick", "good" or "best"'):
         descend.train("wine", {"model.preset": "goood"})
 
 

@@ -29,9 +29,12 @@ DETAILS = frozenset(
         "monitor",
         "min_improvement",
         "ensemble_selection",
+        "searched_keys",
         "preset",
+        "number_embedding",
         "members",
         "ensemble",
+        "ensemble_shrinkage",
     }
 )
 """Keys that the summary of the recipe leaves out; those of the preset have a line of their own."""
@@ -85,6 +88,11 @@ def _test_rows(planned: Plan) -> str:
 def _networks(planned: Plan) -> str:
     """Which preset was chosen, why, and how to choose the other one; empty where it was specified or has no alternative."""
     why, model = planned.resolved.reasons.get("model.preset"), planned.recipe.model
+    if model["preset"] == "best":
+        return (
+            f"Model: a search for networks and their ensemble of up to {model['ensemble']}, for {model['minutes']:g} minutes "
+            "(preset best). Ctrl-C ends it with the best so far"
+        )
     if (
         why is None
         or not planned.prepared.schema.rows.get("validation")

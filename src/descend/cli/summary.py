@@ -105,7 +105,27 @@ def _course(run: Run) -> str:
         early = (
             f" The run is not trained to its end; continue it with descend train --resume --out {run.path}"
         )
-    return f"{text}; stopped because {why}{best}.{_members(found)}{_constraints(found)}{early}"
+    return f"{text}; stopped because {why}{best}.{_members(found)}{_distilled(found)}{_constraints(found)}{early}"
+
+
+def _distilled(found: Mapping[str, Any]) -> str:
+    """What one network in place of the ensemble has lost in its score, and gained in time."""
+    distilled = found.get("distilled")
+    if distilled is None:
+        return ""
+    part = "test" if "test" in found else "validation"
+    before, after = distilled["ensemble"].get(part, {}), found.get(part, {})
+    name = next((each for each in ("accuracy", "r2", "loss") if each in before and each in after), None)
+    lost = (
+        ""
+        if name is None
+        else f"{metric(name)} on the {PART_NAMES.get(part, part)} rows {score(name, before[name])} → {score(name, after[name])}, "
+    )
+    slow, fast = distilled["milliseconds"]
+    return (
+        f" It was distilled into one network: {lost}1,000 rows in {slow['1000']:.3g} → {fast['1000']:.3g} ms, "
+        f"{count(distilled['parameters'][0])} → {count(distilled['parameters'][1])} weights."
+    )
 
 
 def _members(found: Mapping[str, Any]) -> str:

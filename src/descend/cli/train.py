@@ -39,6 +39,7 @@ EXAMPLES = (
     "  descend train houses.csv --target price\n"
     "  descend train pictures/ --set model.channels=[32,64,128] --out runs/pictures\n"
     "  descend train digits --set optimizer.name=sgd --set optimizer.lr=0.1 --set stop.max_epochs=5\n"
+    "  descend train houses.csv --preset best --minutes 10\n"
     "  descend train --resume --out runs/pictures --set stop.max_epochs=200"
 )
 
@@ -52,9 +53,18 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="quick, one network, or good, an ensemble of different networks for tables at a few times the time; the same "
-            "as --set model.preset=NAME.  [default: good for a table if the recipe leaves the network and its training "
-            "open, else quick]",
+            help="quick, one network; good, an ensemble of different networks for tables at a few times the time; or best, a "
+            "search for networks and their ensemble until --minutes are spent; the same as --set model.preset=NAME.  "
+            "[default: good for a table if the recipe leaves the network and its training open, else quick]",
+            show_default=False,
+        ),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            metavar="N",
+            help="The time of the preset best; the same as --set model.minutes=N. With --resume, a larger number "
+            "continues the search.  [default: 10]",
             show_default=False,
         ),
     ] = None,
@@ -113,7 +123,8 @@ def train(
     """Train a network on DATA and save it with a report in a new run folder.
 
     The column types, the task and all training choices are derived from the data and shown; override them with --set or
-    a recipe. Ctrl-C saves a checkpoint: --resume continues from it, and "descend finish" turns it into a result.
+    a recipe. Ctrl-C saves a checkpoint: --resume continues from it, and "descend finish" turns it into a result; with the
+    preset best it ends the search with the best ensemble so far.
     """
     with answering(as_json) as answer:
         console, show = people(quiet=quiet), screen(quiet=quiet)
@@ -128,7 +139,9 @@ def train(
 
             planned = plan_run(
                 data,
-                requested_recipe(recipe, _with_shorthands(assignments or [], preset, refit), allow_imports),
+                requested_recipe(
+                    recipe, _with_shorthands(assignments or [], preset, minutes, refit), allow_imports
+                ),
                 out,
                 resume=resume,
                 target=target,
@@ -158,13 +171,16 @@ def train(
         answer(answer_of(run, report))
 
 
-PRESETS = ("quick", "good")
+PRESETS = ("quick", "good", "best")
 
 
-def _with_shorthands(assignments: list[str], preset: str | None, refit: bool) -> list[str]:
+def _with_shorthands(
+    assignments: list[str], preset: str | None, minutes: float | None, refit: bool
+) -> list[str]:
     if preset is not None and preset not in PRESETS:
-        raise UserError(f"--preset {preset}: expected {' or '.join(PRESETS)}")
-    own = [] if preset is None else [f"model.preset={preset}"]
+        raise UserError(f"--preset {preset}: expected {', '.join(PRESETS[:-1])} or {PRESETS[-1]}")
+    options = {"preset": preset, "minutes": minutes}
+    own = [f"model.{key}={value}" for key, value in options.items() if value is not None]
     return [*own, *(["stop.refit=true"] if refit else []), *assignments]
 
 
@@ -211,6 +227,12 @@ def _trained(planned: Plan, folder: Path, resume: bool, tensorboard: bool, show:
 
     bar = ProgressBar(show, main_metric(planned.prepared.schema.task))
     networks = networks_per_run(planned.recipe)
+    timed = planned.recipe.model.get("preset") == "best"
+    what = (
+        f"Training networks for {planned.recipe.model['minutes']:g} minutes"
+        if timed
+        else f"Training {networks} networks"
+    )
     observers: list[Observer] = [] if show.quiet or networks > 1 else [bar]
     if networks > 1 and tensorboard:
         raise UserError(
@@ -218,7 +240,7 @@ def _trained(planned: Plan, folder: Path, resume: bool, tensorboard: bool, show:
         )
     try:
         if networks > 1:
-            with show.status(f"Training {networks} networks"):
+            with show.status(what):
                 return execute(planned, folder, resume=resume)
         if tensorboard:
             observers.append(TensorBoard(folder / "tensorboard"))

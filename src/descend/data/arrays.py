@@ -14,13 +14,11 @@ from descend.data.label_lists import are_label_lists, indicators, labels_of_colu
 from descend.data.messages import listed, rows_hold
 from descend.data.missing_numbers import without_missing_numbers
 from descend.data.parsing import decoded, is_missing, large_integers, tidy
-from descend.data.pixel_depth import eight_bits
 from descend.data.settings import Missing, missing_in
 from descend.data.source import Array, Source, join
 from descend.errors import DataError
 
 __all__ = [
-    "as_images",
     "as_numbers",
     "as_targets",
     "from_arrays",
@@ -243,37 +241,6 @@ def _channels_first(array: Array) -> Array:
     return np.ascontiguousarray(array)
 
 
-def as_images(data: Any, shape: tuple[int, ...], white: float | None = None) -> Array:
-    """Return images as uint8 (n, *shape), shape = (channels, height, width).
-
-    Args:
-        data: the images; those of another dtype than uint8 have gray levels up to ``white``, or integers from 0 to 255.
-        shape: shape of one image.
-        white: the gray level of white of the training images, if they have more than 8 bits per pixel.
-
-    Raises:
-        DataError: the type or shape is different.
-    """
-    array = as_array(data)
-    if array.ndim == 3:
-        array = array[None] if array.shape == shape else array[:, None]
-    if array.ndim == 4 and array.shape[1:] != shape and (array.shape[3], *array.shape[1:3]) == shape:
-        array = array.transpose(0, 3, 1, 2)
-    if array.shape[1:] != shape:
-        raise DataError(f"expected images of shape (n, {', '.join(map(str, shape))}), got {array.shape}")
-    if array.dtype != np.uint8 and white is not None and array.dtype.kind in "iuf":
-        if array.size and not bool((array >= 0).all()):  # also false for NaN
-            raise DataError(f"images must hold gray levels from 0 to {white:g}, got negative levels or NaN")
-        return eight_bits(array, white)
-    if array.dtype != np.uint8:
-        are_bytes = array.dtype.kind in "iuf" and bool(
-            ((array >= 0) & (array <= 255) & (array == np.round(array))).all()
-        )
-        if not are_bytes:
-            raise DataError(f"images must hold integers from 0 to 255 (uint8), got {array.dtype}")
-    return np.ascontiguousarray(array, dtype=np.uint8)
-
-
 def as_numbers(data: Any, shape: tuple[int, ...]) -> Array:
     """Return numbers as float32 (n, *shape).
 
@@ -302,10 +269,13 @@ _PART_SUFFIXES = {"train": ("train",), "validation": ("validation", "valid", "va
 def is_named_arrays(data: Mapping[Any, Any]) -> bool:
     """Return whether a dictionary has the keys ``X`` and ``y``, or ``X_train`` and ``y_train`` (and perhaps more parts).
 
+    ``x_train`` stands for ``X_train``, as in files of Keras.
+
     >>> is_named_arrays({"X": [[1.0]], "y": [0]}), is_named_arrays({"age": [3], "y": [0]})
     (True, False)
     """
-    return ("X" in data and set(data) <= {"X", "y"}) or "X_train" in data
+    keras = "x_train" in data and "y_train" in data
+    return ("X" in data and set(data) <= {"X", "y"}) or "X_train" in data or keras
 
 
 def from_named_arrays(
@@ -323,6 +293,7 @@ def from_named_arrays(
     Raises:
         DataError: the names are different.
     """
+    named = {"X" + key[1:] if key.startswith("x_") else key: value for key, value in named.items()}
 
     def source(suffix: str) -> Source:
         targets = named.get("y" + suffix)

@@ -12,6 +12,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from descend.data.arrow_tables import frame_of_arrow
 from descend.data.messages import listed
 from descend.data.ordered import with_arrow_orders
 
@@ -98,10 +99,9 @@ def read_by_pyarrow(file: Path | bytes) -> pl.DataFrame | None:
 
     try:
         reader = _arrow_reader(file)
-        frame = None if reader is None else pl.from_arrow(_valid(reader.read_all()))
+        return None if reader is None else frame_of_arrow(_valid(reader.read_all()))
     except (ValueError, TypeError, OSError, pl.exceptions.PolarsError):  # errors of pyarrow are ValueErrors
         return None
-    return frame if isinstance(frame, pl.DataFrame) else None
 
 
 def _arrow_reader(file: Path | bytes) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from descend.data.column import STRICT, Column, ColumnKind
+from descend.data.date_notes import distant_dates_note, numbers_note, unread_dates_note
 from descend.data.date_reading import KINDS as DATE_KINDS
 from descend.data.date_reading import (
     Reading,
@@ -167,12 +168,13 @@ def _infer_one(
             reading.kind,
             expected_values(reading.kind, reading.form, reading.zone, values.filter(reading.invalid)),
         )
-        return _dated(reading, missing, keep_constant=True)
+        return _dated(reading, missing, True, distant_dates_note(values, reading.parsed, settings.missing))
     if declared is not None:
         return _declared(values, declared, missing, settings)
     found = _dates_in(series, values, settings)
     if found is not None:
-        return _dated(found, missing, keep_constant)
+        distant = "" if found.kind != "date" else distant_dates_note(values, found.parsed, settings.missing)
+        return _dated(found, missing, keep_constant, distant)
     unit, note = "", ""
     if values.dtype == pl.String:
         if has_codes(values):
@@ -196,7 +198,7 @@ def _infer_one(
         return Column(name, "identifier", missing=missing, note=note), values
     refuse_too_close(values)
     column, numbers = _numeric(parse_numbers(values)[0], "numeric", missing, keep_constant)
-    return _with_format(column, unit, note), numbers
+    return _with_format(column, unit, "; ".join(one for one in (note, numbers_note(values)) if one)), numbers
 
 
 def _empty(name: str, missing: int) -> tuple[Column, None]:
@@ -247,12 +249,15 @@ def _dates_in(series: pl.Series, values: pl.Series, settings: DataSettings) -> R
     return found
 
 
-def _dated(reading: Reading, missing: int, keep_constant: bool) -> tuple[Column, pl.Series | None]:
+def _dated(
+    reading: Reading, missing: int, keep_constant: bool, distant: str
+) -> tuple[Column, pl.Series | None]:
     column, values = _numeric(reading.parsed, reading.kind, missing, keep_constant)
     if not column.used:
         return column, values
     parts = reading.parts or reading.possible_parts
-    column = dataclasses.replace(column, note=reading.note, form=reading.form, zone=reading.zone, parts=parts)
+    note = "; ".join(one for one in (reading.note, distant) if one)
+    column = dataclasses.replace(column, note=note, form=reading.form, zone=reading.zone, parts=parts)
     return column, values
 
 
@@ -288,6 +293,7 @@ def _categorical(values: pl.Series, missing: int, settings: DataSettings) -> tup
             f"{distinct} {what} in {present} rows {reason}; not used; "
             f"{kind_option(name, 'categorical')} keeps the most frequent, {kind_option(name, 'text')} learns from their words"
         )
+        unread = unread or unread_dates_note(values)
         note += f"; {unread}" if unread else ""
         return Column(name, "identifier", missing=missing, note=note), None
     note = unread or gap_note(name, values.unique(maintain_order=True).to_list(), settings.missing)

@@ -10,6 +10,7 @@ import numpy as np
 
 from descend.data.dates import (
     DAY,
+    EXCEL,
     LOOSE,
     ORDERS,
     OWN,
@@ -21,7 +22,7 @@ from descend.data.dates import (
     parse_instants,
     parse_times,
 )
-from descend.data.durations import is_clear_duration, parse_durations
+from descend.data.durations import are_durations_in_words, is_clear_duration, parse_durations
 from descend.data.identifiers import is_key_name
 from descend.data.messages import listed, rows_hold
 from descend.errors import DataError, did_you_mean
@@ -54,6 +55,7 @@ CYCLES = (*_TIME_CYCLES, "weekday", "day_of_month", "month", "day_of_year")
 
 _MOSTLY = 0.8  # share of dates above which the other values of a column are taken for mistakes
 _SAMPLE = 64  # values that decide whether all are examined
+_FEWEST_QUARTERS = 5  # different quarters of a year that are dates
 _FIRST, _LAST = 1700, 2200  # years of dates that are written as numbers
 _FEW = {8: 3, 12: 3, 14: 3, 6: 12}
 """Numbers of different values from which numbers of that many digits are dates if all of them are valid."""
@@ -122,6 +124,9 @@ def find_reading(values: pl.Series) -> Reading | None:
         found = _dates(values)
         if found is not None:
             return found
+    if are_durations_in_words(sample) and are_durations_in_words(values):
+        days, invalid = parse_durations(values)
+        return Reading("duration", days, invalid, note="durations, in days")
     if max(_share(~parse_times(sample)[1]), _share(is_clear_duration(sample))) <= 0.5:
         return None
     times, not_times = parse_times(values)
@@ -150,7 +155,7 @@ def _dates(values: pl.Series) -> Reading | None:
     loose = cells.form.is_in(list(LOOSE)).fill_null(False)
     if loose.any() and invalid.any():
         invalid |= loose & instants.is_not_null()
-    if loose.all() and not _are_dates_in_digits(values, cells):
+    if (loose.all() and not _are_dates_in_digits(values, cells)) or _are_few_quarters(values):
         return None
     if not _few(invalid, int(present.sum())):
         return None
@@ -167,6 +172,12 @@ def _are_dates_in_digits(values: pl.Series, cells: Cells) -> bool:
     if not (cells.form == "digits").any():
         return True
     return _enough(values.cast(float, strict=False)) and not is_key_name(values.name)
+
+
+def _are_few_quarters(values: pl.Series) -> bool:
+    """Return whether strings are quarters or halves of one year or so, which are rather categories than dates."""
+    labels = values.drop_nulls().str.contains(r"(?i)(^|[0-9\s/-])([qh][1-4]|[1-4]q)($|[0-9\s/'’-])")
+    return bool(labels.all()) and values.n_unique() < _FEWEST_QUARTERS
 
 
 def _days(instants: pl.Series) -> pl.Series:
@@ -302,7 +313,9 @@ def expected_values(kind: Kind, form: str = "", zone: str = "", invalid: pl.Seri
     if "%" in form:
         what = f"{'dates' if kind == 'date' else 'times of day'} of the form {form}"
     elif form in UNITS:
-        what = f"numbers of {form} since 1970-01-01"
+        what = (
+            "days since 1899-12-30, as in Excel" if form == EXCEL else f"numbers of {form} since 1970-01-01"
+        )
     elif kind == "date":
         example = {"day-first": "31/01/2026", "month-first": "01/31/2026", "year-first": "26/01/31"}
         what = f"dates such as {example.get(form, '2026-01-31')}"

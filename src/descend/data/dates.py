@@ -11,11 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from descend.data.date_patterns import by_pattern, digits_of
+from descend.data.date_words import MONTHS, ZONES, rewritten
+
 if TYPE_CHECKING:
     import polars as pl
 
 __all__ = [
     "DAY",
+    "EXCEL",
     "LOOSE",
     "ORDERS",
     "OWN",
@@ -33,26 +37,36 @@ DAY = 86_400_000_000
 """Microseconds of a day."""
 ORDERS = {"day-first": "dmy", "month-first": "mdy", "year-first": "ymd"}
 """Orders of day, month and year in a date of three numbers."""
-UNITS = {"days": DAY, "seconds": 10**6, "milliseconds": 10**3, "microseconds": 1, "nanoseconds": 1e-3}
-"""Microseconds of the units in which numbers count the time since 1970-01-01."""
+EXCEL = "excel"
+"""The unit of days since 1899-12-30, the dates of Excel."""
+UNITS = {
+    "days": DAY,
+    EXCEL: DAY,
+    "seconds": 10**6,
+    "milliseconds": 10**3,
+    "microseconds": 1,
+    "nanoseconds": 1e-3,
+}
+"""Microseconds of the units in which numbers count the time since 1970-01-01, those of Excel since 1899-12-30."""
+_EXCEL_DAYS = 25_569  # from 1899-12-30 to 1970-01-01
 OWN = "own"
 """The zone of a column in which each instant has a time zone: they are converted to UTC."""
 PLAIN = "none"
 """The zone of a column in which no instant has a time zone."""
-LOOSE = frozenset({"month", "digits", "short"})
+LOOSE = frozenset({"month", "digits", "short", "month name"})
 """Forms of dates that other strings have too: a column has such dates only if each string has the form of a date."""
 
 _CLOCK = (
-    r"(?P<h>[0-9]{1,2}):(?P<mi>[0-9]{2})(?::(?P<s>[0-9]{2})(?:[.,](?P<f>[0-9]{1,9}))?)?(?:\s?(?P<ap>[ap])\.?m\.?)?"
+    r"(?P<h>[0-9]{1,2})[:h](?P<mi>[0-9]{2})(?::(?P<s>[0-9]{2})(?:[.,](?P<f>[0-9]{1,9}))?)?(?:\s?(?P<ap>[ap])\.?m\.?)?"
     r"|(?P<h2>[0-9]{1,2})\s?(?P<ap2>[ap])\.?m\.?"
 )
-_ZONE = r"(?:\s?(?P<z>z|(?:utc|gmt)?[+-][0-9]{1,2}(?::?[0-9]{2})?(?::[0-9]{2})?|utc|gmt)(?:\s?[\[(][^\])]*[\])])?)?"
+_ZONE = (
+    rf"(?:\s?(?P<z>z|(?:utc|gmt)?[+-][0-9]{{1,2}}(?::?[0-9]{{2}})?(?::[0-9]{{2}})?|utc|gmt|{'|'.join(ZONES)})"
+    r"(?:\s?[\[(][^\])]*[\])])?)?"
+)
 _BASIC = r"(?P<h3>[0-9]{2})(?P<mi3>[0-9]{2})?(?P<s3>[0-9]{2})?"
 _CELL = rf"^(?P<date>.*?[0-9])(?:(?:(?:t|[\s,;]+(?:at\s+)?|:)(?:{_CLOCK})|t{_BASIC}){_ZONE})?$"
-_MONTHS = ("january", "february", "march", "april", "may", "june",
-           "july", "august", "september", "october", "november", "december")  # fmt: skip
-_NUMBER_OF = {name[:size]: at for at, name in enumerate(_MONTHS, 1) for size in (3, len(name))} | {"sept": 9}
-_NAME = rf"(?P<name>{'|'.join(sorted(_NUMBER_OF, key=len, reverse=True))})\.?"
+_NAME = rf"(?P<name>{'|'.join(sorted(MONTHS, key=len, reverse=True))})\.?"
 _SEPARATOR = r"(?:-|/|\.\s?)"
 _FORMS = {
     "iso": r"^(?P<y>[0-9]{4})[-/.](?P<m>[0-9]{1,2})[-/.](?P<d>[0-9]{1,2})$",
@@ -75,7 +89,7 @@ _REWRITTEN = {
 }
 """Replacements that bring the parts of a date into the usual order."""
 _PIVOT = 69  # two-digit years from here on are in the 20th century, as in POSIX
-_TIME = rf"^t?(?:{_CLOCK})$"
+_TIME = rf"^t?(?:{_CLOCK})(?:\s?uhr)?$"
 
 
 @dataclass(frozen=True)
@@ -112,6 +126,12 @@ class Cells:
         instants = self.parts.select(pl.coalesce("instant", days * DAY + pl.col("clock")).alias("instant"))
         return instants.to_series(), self.parts["offset"]
 
+    def filled(self, others: Cells) -> Cells:
+        """Return these cells, with other ones where they contain no date."""
+        known = self.form.is_not_null()
+        parts = [one.zip_with(known, others.parts[one.name]) for one in self.parts]
+        return Cells(self.form.zip_with(known, others.form), self.parts.with_columns(parts))
+
 
 def parse_cells(strings: pl.Series) -> Cells:
     """Find the parts of the dates in a column of strings.
@@ -125,16 +145,28 @@ def parse_cells(strings: pl.Series) -> Cells:
 
     usual, offset = _usual(strings)
     rest = (usual.is_null() & strings.is_not_null()).arg_true()
-    others = _other_cells(strings.gather(rest))
+    lowercase = strings.gather(rest).str.to_lowercase()
+    others = _other_cells(lowercase)
+    left = (others.form.is_null() & lowercase.is_not_null()).arg_true()
+    if len(left):
+        again = _other_cells(rewritten(lowercase.gather(left)).str.strip_chars())
+        others = others.filled(_spread(again, left, len(rest)))
+    others = _spread(others, rest, len(strings))
+    form = others.form.set(usual.is_not_null(), "iso")
+    return Cells(
+        form, others.parts.with_columns(pl.coalesce("offset", offset).alias("offset"), instant=usual)
+    )
+
+
+def _spread(cells: Cells, rows: pl.Series, size: int) -> Cells:
+    """Return the cells of a column of ``size`` rows from those of some of its rows."""
+    import polars as pl
 
     def spread(values: pl.Series) -> pl.Series:
-        empty = pl.Series(values.name, [None], dtype=values.dtype).new_from_index(0, len(strings))
-        return empty.scatter(rest, values)
+        empty = pl.Series(values.name, [None], dtype=values.dtype).new_from_index(0, size)
+        return empty.scatter(rows, values)
 
-    form = spread(others.form)
-    form = form.set(usual.is_not_null(), "iso")
-    parts = pl.DataFrame([spread(part) for part in others.parts])
-    return Cells(form, parts.with_columns(pl.coalesce("offset", offset).alias("offset"), instant=usual))
+    return Cells(spread(cells.form), pl.DataFrame([spread(part) for part in cells.parts]))
 
 
 def _usual(strings: pl.Series) -> tuple[pl.Series, pl.Series]:
@@ -156,7 +188,6 @@ def _usual(strings: pl.Series) -> tuple[pl.Series, pl.Series]:
 def _other_cells(strings: pl.Series) -> Cells:
     import polars as pl
 
-    strings = strings.str.to_lowercase()
     for pattern, replacement in _REWRITTEN.items():
         strings = strings.str.replace(pattern, replacement)
     cells = strings.str.extract_groups(_CELL).struct.unnest()
@@ -196,7 +227,7 @@ def _date_numbers(groups: pl.DataFrame, hit: pl.Series) -> pl.DataFrame:
 
     numbers = {name: number(name) for name in "ymdpqr"}
     if "name" in groups.columns:
-        numbers["m"] = pl.col("name").replace_strict(_NUMBER_OF, default=None, return_dtype=pl.Int64)
+        numbers["m"] = pl.col("name").replace_strict(MONTHS, default=None, return_dtype=pl.Int64)
     if "name" in groups.columns:
         numbers["y"] = (
             pl.when(pl.col("y").str.len_bytes() == 2).then(_full_year(number("y"))).otherwise(number("y"))
@@ -243,7 +274,8 @@ def _offset() -> pl.Expr:
     hour, minute, second = (padded.str.slice(at, 2).cast(pl.Int64) for at in (0, 2, 4))
     size = (hour * 3600 + minute * 60 + second) * 10**6
     sign = pl.when(pl.col("z").str.contains("-", literal=True)).then(-1).otherwise(1)
-    return pl.when(pl.col("z").is_not_null()).then(sign * size)
+    named = pl.col("z").replace_strict(ZONES, default=None, return_dtype=pl.Int64) * 3600 * 10**6
+    return pl.when(pl.col("z").is_not_null()).then(pl.coalesce(named, sign * size))
 
 
 def parse_instants(column: pl.Series, form: str = "", zone: str = "") -> tuple[pl.Series, pl.Series]:
@@ -287,9 +319,12 @@ def _local(column: pl.Series, form: str) -> tuple[pl.Series, pl.Series]:
         zoned = getattr(column.dtype, "time_zone", None) is not None
         return instants, instants * 0 if zoned else nothing
     if form in UNITS:
-        return (numbers_of(column) * UNITS[form]).round().cast(pl.Int64, strict=False), nothing
+        numbers = numbers_of(column) - (_EXCEL_DAYS if form == EXCEL else 0)
+        return (numbers * UNITS[form]).round().cast(pl.Int64, strict=False), nothing
+    if column.dtype in (pl.Float64, pl.Int128) and "%" in form:
+        column = digits_of(column, form)
     if column.dtype == pl.String and "%" in form:
-        parsed = column.str.to_datetime(form, strict=False, time_unit="us", ambiguous="null")
+        parsed = by_pattern(column, form)
         return parsed.cast(pl.Int64), parsed.cast(pl.Int64) * 0 if "%z" in form else nothing
     if column.dtype == pl.String:
         return parse_cells(column).instants(form)
@@ -337,6 +372,8 @@ def parse_times(column: pl.Series, form: str = "") -> tuple[pl.Series, pl.Series
     if column.dtype == pl.Datetime:
         days = column.cast(pl.Int64).cast(pl.Float64) / DAY
         days = days - days.floor()
+    elif column.dtype in (pl.Float64, pl.Int128) and "%" in form:
+        return parse_times(digits_of(column, form), form)
     elif column.dtype == pl.String and "%" in form:
         days = column.str.to_time(form, strict=False).cast(pl.Int64).cast(pl.Float64) / (1000 * DAY)
     elif column.dtype == pl.String:

@@ -9,10 +9,10 @@ from descend.data.dates import numbers_of
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["is_clear_duration", "parse_durations"]
+__all__ = ["are_durations_in_words", "is_clear_duration", "parse_durations"]
 
 _SPAN = (
-    r"^(?:(?P<days>[+-]?[0-9]+)\s*d(?:ays?)?,?\s*)?(?P<sign>[+-])?(?P<h>[0-9]+):(?P<mi>[0-9]{2})"
+    r"^(?:(?P<days>[+-]?[0-9]+)\s*d(?:ays?)?,?\s*)?(?P<sign>[+-])?(?P<h>[0-9]+)[:h](?P<mi>[0-9]{2})"
     r"(?::(?P<s>[0-9]{2}(?:[.,][0-9]{1,9})?))?$"
 )
 _AMOUNT = r"([0-9]+(?:[.,][0-9]+)?)"
@@ -25,6 +25,7 @@ _WORD_SPAN = (
     rf"(?:{_AMOUNT}\s*h(?:(?:ou)?rs?)?)?,?\s*(?:{_AMOUNT}\s*m(?:in(?:ute)?s?)?)?,?\s*"
     rf"(?:{_AMOUNT}\s*s(?:ec(?:ond)?s?)?)?$"
 )
+_TWO_UNITS = r"\d\s*[a-z]+,?\s*\d"
 
 
 def parse_durations(column: pl.Series) -> tuple[pl.Series, pl.Series]:
@@ -57,6 +58,18 @@ def is_clear_duration(strings: pl.Series) -> pl.Series:
     lowercase = strings.str.to_lowercase()
     iso = lowercase.str.contains(_ISO_SPAN) & lowercase.str.contains(r"\d")
     return lowercase.str.contains(_SPAN) | iso
+
+
+def are_durations_in_words(strings: pl.Series) -> bool:
+    """Return whether all strings are durations such as ``1h 30min`` and ``45 min``, and some have two units.
+
+    >>> import polars as pl
+    >>> are_durations_in_words(pl.Series(["1h 30m", "2h"])), are_durations_in_words(pl.Series(["2 m", "3 m"]))
+    (True, False)
+    """
+    lowercase = strings.drop_nulls().str.to_lowercase()
+    spans = lowercase.str.contains(_WORD_SPAN) & lowercase.str.contains(r"\d")
+    return bool(spans.all() and lowercase.str.contains(_TWO_UNITS).any())
 
 
 def _of_clock(groups: pl.DataFrame) -> pl.Series:

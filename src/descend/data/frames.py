@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from descend.data.arrow_tables import frame_of_arrow
 from descend.data.messages import listed
-from descend.data.ordered import enum_of, with_arrow_orders
+from descend.data.nested_columns import are_structures, flat_columns, flat_frame
+from descend.data.ordered import enum_of
 from descend.data.parsing import EXACT, in_zone, is_missing, series_of
 from descend.data.titles import unique_names
 from descend.errors import DataError, did_you_mean
@@ -67,7 +69,9 @@ def as_frame(data: Any, names: Sequence[str] | None = None) -> pl.DataFrame:
         data = data.to_frame()
     if isinstance(data, pl.DataFrame):
         titles = unique_names(data.columns, "the data frame")
-        return data if titles == data.columns else data.rename(dict(zip(data.columns, titles, strict=True)))
+        return flat_frame(
+            data if titles == data.columns else data.rename(dict(zip(data.columns, titles, strict=True)))
+        )
     if isinstance(data, Mapping):
         return _from_columns(data)
     if is_frame(data):
@@ -101,15 +105,19 @@ def _from_narwhals(data: Any) -> pl.DataFrame:
     names = unique_names(getattr(data, "column_names", None) or list(data.columns), "the data frame")
     try:
         if type(data).__module__.startswith("pyarrow"):
-            converted = pl.from_arrow(data)
-            assert isinstance(converted, pl.DataFrame)
-            if hasattr(data, "column"):
-                converted = with_arrow_orders(converted, data)
-            return converted.rename(dict(zip(converted.columns, names, strict=True)))
+            converted = frame_of_arrow(data)
+            return flat_frame(converted.rename(dict(zip(converted.columns, names, strict=True))))
         frame = nw.from_native(data)
         if isinstance(frame, nw.LazyFrame):
             frame = frame.collect()
-        series = [_narwhals_column(name, one) for name, one in zip(names, frame.iter_columns(), strict=True)]
+        series: list[pl.Series] = []
+        for name, one in zip(names, frame.iter_columns(), strict=True):
+            values = one.to_list() if one.dtype in (nw.Object, nw.Struct) else None
+            if are_structures(values):
+                series += [series_of(part, column) for part, column in flat_columns({name: values}).items()]
+            else:
+                series.append(_narwhals_column(name, one))
+        unique_names([one.name for one in series], "the data frame")
     except DataError:
         raise
     except Exception as cause:
@@ -147,6 +155,7 @@ def _has_large_integers(column: Any) -> bool:
 def _from_columns(data: Mapping[Any, Any]) -> pl.DataFrame:
     import polars as pl
 
+    data = flat_columns(data)
     names = unique_names(data, "the data")
     columns = [_column(name, values) for name, values in zip(names, data.values(), strict=True)]
     longest = max((len(column) for column in columns if column is not None), default=1)
@@ -159,7 +168,7 @@ def _from_columns(data: Mapping[Any, Any]) -> pl.DataFrame:
                 f"has {longest}"
             )
         series.append(one)
-    return pl.DataFrame(series)
+    return flat_frame(pl.DataFrame(series))
 
 
 def _column(name: str, values: Any) -> pl.Series | None:

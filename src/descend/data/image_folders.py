@@ -7,27 +7,23 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 
+from descend.data.image_layout import ENDINGS, labeled_images, unlabeled_images
 from descend.data.messages import listed
 from descend.data.pixel_depth import LevelRange, eight_bits, is_deep, white_level
 from descend.data.source import Array, Source
-from descend.data.split import PART_WORDS
 from descend.data.streaming import mapped
 from descend.errors import DataError, require
 
 __all__ = ["ENDINGS", "read_image_folder", "read_images"]
 
-ENDINGS = (
-    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm", ".tga",
-    ".jp2", ".avif",
-)  # fmt: skip
 _MAX_UNCHANGED_SIDE = 256  # pixels; images that all have one size are not resized up to this side
 _MAX_RESIZED_SIDE = 128  # pixels; other images are resized to at most this side
-_OF_SYSTEMS = ("Thumbs.db", "desktop.ini")
 _GRAY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")
 
 T = TypeVar("T")
@@ -46,7 +42,7 @@ def read_image_folder(
 
     The layout is ``folder/CLASS/image.png``, or with a given split ``folder/train/CLASS/image.png``,
     ``folder/validation/...``, ``folder/test/...``. If all images are gray there is one channel, otherwise
-    three (red, green, blue). Transparency is dropped, the orientation in the EXIF data is applied, and of an animation
+    three (red, green, blue). Transparent pixels are white, the orientation in the EXIF data is applied, and of an animation
     the first frame is used. Images with more than 8 bits per pixel have one level of white, see
     :mod:`descend.data.pixel_depth`.
 
@@ -64,7 +60,7 @@ def read_image_folder(
         DataError: there are no images or no class folders, or images cannot be decoded (the message names them).
     """
     try:
-        files, labels, parts, notes = _unlabeled(path) if predicting else _labeled(path)
+        files, labels, parts, notes = unlabeled_images(path) if predicting else labeled_images(path)
     except OSError as cause:
         raise DataError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
     inputs, found, own_notes = _read(
@@ -93,7 +89,7 @@ def read_images(
     """Read some images for prediction, as :func:`read_image_folder` reads those of a folder.
 
     Args:
-        images: paths, or images of Pillow.
+        images: paths, images of Pillow, or the content of files in memory.
         shape: (channels, height, width) of the training images.
         white: as in :func:`read_image_folder`.
 
@@ -208,6 +204,8 @@ def _white(
 
 def _opened(pil: Any, file: Any) -> Any:
     """Open a file; an image that is already open stays open."""
+    if isinstance(file, BytesIO):
+        return pil.open(BytesIO(file.getvalue()))
     return pil.open(file) if isinstance(file, Path) else nullcontext(file)
 
 
@@ -232,77 +230,6 @@ def _headers(pil: Any, files: Sequence[Any], names: Sequence[str]) -> list[_Head
 def _decoded(pil: Any, file: Any) -> None:
     with _opened(pil, file) as image:
         image.load()
-
-
-def _folders(path: Path) -> list[Path]:
-    return sorted(one for one in path.iterdir() if one.is_dir() and not one.name.startswith((".", "__")))
-
-
-def _images(path: Path) -> list[Path]:
-    images = (one for one in path.rglob("*") if one.suffix.lower() in ENDINGS and one.is_file())
-    return sorted(one for one in images if not one.name.startswith("."))
-
-
-def _unlabeled(path: Path) -> tuple[list[Path], None, None, list[str]]:
-    files = _images(path)
-    if not files:
-        raise DataError(f"{path} contains no images ({', '.join(ENDINGS)})")
-    return files, None, None, []
-
-
-def _labeled(path: Path) -> tuple[list[Path], list[str], list[str] | None, list[str]]:
-    folders = _folders(path)
-    parts = {PART_WORDS.get(folder.name.lower(), ""): folder for folder in folders}
-    given = "train" in parts and "" not in parts
-    files: list[Path] = []
-    labels: list[str] = []
-    part_labels: list[str] = []
-    empty: list[str] = []
-    for part, root in (parts if given else {"": path}).items():
-        for folder in _folders(root):
-            own = _images(folder)
-            if not own:
-                empty.append(str(folder.relative_to(path)))
-            files += own
-            labels += [folder.name] * len(own)
-            part_labels += [part] * len(own)
-    if not files:
-        content = listed(sorted(one.name for one in path.iterdir()), 5) or "an empty folder"
-        hint = f"; the folder above, {path.parent}, may be meant" if _images(path) else ""
-        raise DataError(
-            f"{path}: expected a folder with one subfolder of images per class (CLASS/image.png, or "
-            f"train/CLASS/image.png), got {content}{hint}"
-        )
-    if empty:
-        raise DataError(
-            f"{path}: the folder {listed(empty)} contains no images; add some or remove the folder"
-            if len(empty) == 1
-            else f"{path}: the folders {listed(empty)} contain no images; add some or remove the folders"
-        )
-    return files, labels, part_labels if given else None, _skipped(path, files)
-
-
-def _skipped(path: Path, used: Sequence[Path]) -> list[str]:
-    """Return notes on the files of a folder that are not used."""
-    known = set(used)
-    others = [
-        one for one in sorted(path.rglob("*"))
-        if one not in known and not one.name.startswith(".") and one.name not in _OF_SYSTEMS and one.is_file()
-    ]  # fmt: skip
-    outside = [str(one.relative_to(path)) for one in others if one.suffix.lower() in ENDINGS]
-    formats = sorted({one.suffix.lower() or one.name for one in others if one.suffix.lower() not in ENDINGS})
-    notes = []
-    if outside:
-        notes.append(
-            f"{len(outside)} images are not in a folder of a class, and are not used ({listed(outside, 2)})"
-        )
-    if formats:
-        count = len(others) - len(outside)
-        notes.append(
-            f"{count} {'file is' if count == 1 else 'files are'} not read as {'an image' if count == 1 else 'images'} "
-            f"({', '.join(formats[:5])}{', ...' if len(formats) > 5 else ''})"
-        )
-    return notes
 
 
 def _all(work: Callable[[Any], T], items: Sequence[Any], names: Sequence[str]) -> list[T]:
@@ -356,6 +283,15 @@ def _shape(headers: Sequence[_Header], size: int | Literal["auto"]) -> tuple[int
     return channels, max(1, round(height * factor)), max(1, round(width * factor))
 
 
+def _opaque(pil: Any, image: Any) -> Any:
+    """Return an image on a white background where it is transparent; the colors stored there are often arbitrary."""
+    if not image.has_transparency_data:
+        return image
+    layered = image.convert("RGBA")
+    background = pil.new("RGBA", layered.size, (255, 255, 255, 255))
+    return pil.alpha_composite(background, layered)
+
+
 def _pixels(pil: Any, file: Any, channels: int, height: int, width: int, white: float | None) -> Array:
     from PIL import ImageOps
 
@@ -364,9 +300,7 @@ def _pixels(pil: Any, file: Any, channels: int, height: int, width: int, white: 
         if is_deep(image.mode):
             assert white is not None
             image = pil.fromarray(eight_bits(np.asarray(image), white))
-        elif image.mode == "P" and "transparency" in image.info:
-            image = image.convert("RGBA")
-        image = image.convert("L" if channels == 1 else "RGB")
+        image = _opaque(pil, image).convert("L" if channels == 1 else "RGB")
         if image.size != (width, height):
             image = image.resize((width, height), pil.Resampling.BILINEAR, reducing_gap=3.0)
         pixels = np.asarray(image, dtype=np.uint8)

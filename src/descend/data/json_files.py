@@ -141,18 +141,27 @@ def _columns(name: str, table: Any) -> Mapping[str, list[Any]]:
 
 
 def _unwrapped(table: Any) -> Any:
-    """Return the records of an object that only wraps them, and those of a header and rows, as pandas can write them."""
+    """Return the records of an object that wraps them, possibly with remarks on them, and those of a header and rows."""
     if not isinstance(table, Mapping):
         return table
     if len(table) == 1:
         (only,) = table.values()
-        if isinstance(only, list) and only and all(isinstance(record, Mapping) for record in only):
+        if _are_records(only):
             return only
+    records = [value for value in table.values() if _are_records(value)]
+    if len(records) == 1 and not any(
+        isinstance(value, list) for value in table.values() if value is not records[0]
+    ):
+        return records[0]
     if {"columns", "data"} <= set(table) <= {"columns", "index", "data"}:
         columns, rows = table["columns"], table["data"]
         if isinstance(rows, list) and all(isinstance(row, list) and len(row) == len(columns) for row in rows):
             return {str(name): [row[at] for row in rows] for at, name in enumerate(columns)}
     return table
+
+
+def _are_records(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 0 and all(isinstance(record, Mapping) for record in value)
 
 
 def _integers(key: str, values: list[Any]) -> Any:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from descend.arguments import kind_of
+from descend.data.missing_dates import without_missing_dates
 from descend.data.missing_numbers import without_missing_numbers
 from descend.data.number_format import Mark, parse
 from descend.data.number_format import integers as integers_of
@@ -175,7 +176,7 @@ def _fits_double(value: Any) -> bool:
 
 def _string(value: object) -> str:
     if isinstance(value, bytes):
-        value = value.decode("utf-8", "replace")
+        value = _text(value)
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()  # a lone surrogate cannot be encoded in UTF-8
     if isinstance(value, float) and value.is_integer():
@@ -271,7 +272,7 @@ def tidy(series: pl.Series, missing: Missing) -> pl.Series:
         return _without_nan(floats) if kind.is_float() else floats
     if kind in (pl.Date, pl.Datetime):
         zone = "UTC" if getattr(series.dtype, "time_zone", None) else None
-        return series.cast(pl.Datetime("us", zone), strict=False)
+        return without_missing_dates(series.cast(pl.Datetime("us", zone), strict=False), missing)
     if kind == pl.Duration:
         return series.dt.total_microseconds().cast(pl.Float64) / _DAY
     if kind == pl.Time:
@@ -288,7 +289,12 @@ def tidy(series: pl.Series, missing: Missing) -> pl.Series:
 
 
 def decoded(series: pl.Series) -> pl.Series:
-    """Return bytes that are UTF-8 as strings, which some programs write to Parquet without their type."""
+    r"""Return bytes as strings: UTF-8, which some programs write to Parquet without its type, or else hexadecimal digits.
+
+    >>> import polars as pl
+    >>> decoded(pl.Series([b"red", b"\xff\x00", None])).to_list()
+    ['red', 'ff00', None]
+    """
     import polars as pl
 
     if series.dtype != pl.Binary:
@@ -296,7 +302,16 @@ def decoded(series: pl.Series) -> pl.Series:
     try:
         return series.cast(pl.String)
     except pl.exceptions.PolarsError:
-        return series
+        return pl.Series(
+            series.name, [None if one is None else _text(one) for one in series], dtype=pl.String
+        )
+
+
+def _text(content: bytes) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return content.hex()
 
 
 def _without_nan(floats: pl.Series) -> pl.Series:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from descend.data.arrays import as_images, as_numbers
+from descend.data.arrays import as_numbers
 from descend.data.columns import FARTHEST, LARGEST, STRICT, Column
 from descend.data.decorrelation import Rotation
 from descend.data.encoding import cells_of_row, conform, encode
 from descend.data.frames import as_array, as_frame, is_frame
+from descend.data.image_arrays import as_images
 from descend.data.labels import Label, codes_of, restore
 from descend.data.messages import listed, rows_hold
 from descend.data.missing_numbers import missing_numbers
@@ -169,7 +170,9 @@ class Schema:
         if is_frame(data) or data is None:
             raise DataError(f"expected {self.kind} of shape {self.input_shape}, as in training, got a table")
         if self.kind == "images":
-            return torch.from_numpy(as_images(data, self.input_shape, self.white))
+            return torch.from_numpy(
+                np.require(as_images(data, self.input_shape, self.white), requirements="W")
+            )
         return torch.from_numpy(as_numbers(data, self.input_shape))
 
     def _numbers(self, data: Any, named: bool, decimal: Decimal) -> Array:

@@ -100,8 +100,8 @@ class DataSettings:
             specifies more: ``{kind = "date", parts = ["number", "weekday", "hour"]}`` the parts that are inputs, see
             :mod:`descend.data.date_parts`; ``format`` how the cells are read, ``day-first``, ``month-first``,
             ``year-first``, a pattern such as ``%d.%m.%Y %H:%M``, or the unit of numbers since 1970-01-01 (``days``,
-            ``seconds``, ``milliseconds``, ``microseconds``, ``nanoseconds``); ``zone`` the time zone whose local time
-            is meant, such as ``Europe/Paris``.
+            ``seconds``, ``milliseconds``, ``microseconds``, ``nanoseconds``; ``excel``: days since 1899-12-30); ``zone`` the time
+            zone whose local time is meant, such as ``Europe/Paris``.
             A list of strings, ``["S", "M", "L"]``, declares ordered categories. ``{kind = "categorical", encoding =
             "target"}`` chooses the encoding of a column: ``onehot``, ``target`` or ``both``; of an ordered one, with
             ``order = ["S", "M", "L"]``, ``thermometer`` or ``ordinal``, the standardized rank as one input.

@@ -19,7 +19,10 @@ from descend.data.column_choice import choose_columns
 from descend.data.compression import COMPRESSED
 from descend.data.frames import as_array, as_frame, is_frame, is_records, is_strings
 from descend.data.functions import call, is_function_path
-from descend.data.image_folders import ENDINGS, is_images, read_image_folder, read_images
+from descend.data.image_arrays import image_arrays
+from descend.data.image_folders import is_images, read_image_folder, read_images
+from descend.data.image_layout import ENDINGS
+from descend.data.image_values import image_files
 from descend.data.label_lists import divided
 from descend.data.messages import listed
 from descend.data.missing_targets import without_missing_targets
@@ -167,7 +170,13 @@ class _Reader:
     def read(self, data: Any) -> Source:
         if isinstance(data, Source):
             return data
-        if self.predicting and is_images(data, by_name=not self._is_table):
+        if self.predicting and self._image_shape is not None:
+            piped = isinstance(data, str) and data == standard_input.NAME
+            images = image_files(standard_input.read_standard_input() if piped else data)
+            if images is not None:
+                return self._images(images)
+            data = image_arrays(data, self._image_shape)
+        elif self.predicting and is_images(data, by_name=not self._is_table):
             return self._images(data if isinstance(data, list | tuple) else [data])
         if isinstance(data, str):
             return self._named(data)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -16,8 +15,10 @@ import numpy as np
 from descend.data.arrow_orders import read_by_pyarrow, with_orders_of_arrow_file, with_orders_of_parquet_file
 from descend.data.compression import COMPRESSED, compression_of, decompress, inner_suffix
 from descend.data.encodings import as_utf8, not_utf8
+from descend.data.file_formats import refuse_other_format, suffix_of
 from descend.data.json_files import frame_of_json, lines_of_json
 from descend.data.messages import listed
+from descend.data.nested_columns import flat_frame
 from descend.data.number_format import Mark
 from descend.data.separator import separator_option
 from descend.data.settings import MISSING, Decimal, Missing, Separator
@@ -31,7 +32,7 @@ from descend.errors import DataError
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["TABLES", "Table", "line_numbers", "read_table", "suffix_of"]
+__all__ = ["TABLES", "Table", "line_numbers", "read_table"]
 
 _PRIOR: dict[str, Mark] = {",": "point"}  # a comma that separates fields is rarely the decimal mark
 
@@ -71,13 +72,14 @@ def read_table(
     """
     try:
         suffix, content = _located(path, content)
-        _refuse_other_format(path, suffix, content)
+        refuse_other_format(path, suffix, content)
         text_format = _TextFormat(
             missing, strings, labels, separator, decimal, typed, encoding, expected_encoding, sheet, content, suffix
         )  # fmt: skip
         table = TABLES[suffix](path, text_format)
         titles = unique_names(table.frame.columns, str(path))
-        return table._replace(frame=table.frame.rename(dict(zip(table.frame.columns, titles, strict=True))))
+        frame = table.frame.rename(dict(zip(table.frame.columns, titles, strict=True)))
+        return table._replace(frame=flat_frame(frame))
     except OSError as cause:
         raise DataError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
 
@@ -121,37 +123,6 @@ def _located(path: Path, content: bytes | None) -> tuple[str, bytes | None]:
             f"{path}: expected a table ending in {listed(TABLES, 30)}, got {suffix or path.name!r}"
         )
     return suffix, content
-
-
-def _refuse_other_format(path: Path, suffix: str, content: bytes | None) -> None:
-    """Raise a DataError if a file with the suffix of a text table contains another format."""
-    if suffix not in (".csv", ".tsv", ".txt"):
-        return
-    if content is None:
-        with path.open("rb") as file:
-            content = file.read(_HEAD)
-    found = suffix_of(content[:_HEAD])
-    if found == ".json" and not _RECORD.match(content[:_HEAD]):
-        return  # a title that begins with a bracket
-    if found != ".csv":
-        raise DataError(
-            f"{path} contains {_FORMATS[found]}, and not the text that its suffix {suffix} says; rename it to end in {found}"
-        )
-
-
-def suffix_of(content: bytes) -> str:
-    r"""Return the suffix of the format that some content has: Parquet, Arrow, Excel or JSON, and CSV otherwise.
-
-    >>> suffix_of(b"PAR1..."), suffix_of(b' [{"a": 1}]'), suffix_of(b"a,b\n1,2\n")
-    ('.parquet', '.json', '.csv')
-    """
-    if content.startswith(b"PAR1"):
-        return ".parquet"
-    if content.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
-        return ".arrow"
-    if content.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
-        return ".xlsx"
-    return ".json" if content[:64].lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"[", b"{") else ".csv"
 
 
 @dataclass(frozen=True)
@@ -343,7 +314,7 @@ def _read_arrow(path: Path, text_format: _TextFormat) -> Table:
         try:
             with opened() as file:
                 frame = reader(file)
-        except pl.exceptions.PolarsError:
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
             found = read_by_pyarrow(source)
             if found is None:
                 raise
@@ -387,7 +358,4 @@ TABLES: dict[str, Reader] = {
     **dict.fromkeys(WORKBOOKS, _read_workbook),
 }  # fmt: skip
 """Readers of table files by the suffix of the file, without that of a compression."""
-_FORMATS = {".parquet": "a Parquet table", ".arrow": "an Arrow table", ".json": "JSON", ".xlsx": "a workbook"}
-_RECORD = re.compile(rb"(\xef\xbb\xbf)?\s*\[?\s*\{\s*\"")
-_HEAD = 256  # bytes in which a format is recognized
 _TEXT = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson")

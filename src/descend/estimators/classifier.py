@@ -40,7 +40,8 @@ class Classifier(ClassifierMixin, Network):  # type: ignore[misc]  # scikit-lear
     ``patience``              ``stop.patience``                 20, "none" for no early stopping
     ``validation_fraction``   ``data.validation``               0.15, 0 for no validation part
     ``scale``                 ``data.scale``                    "standard", "minmax", "zca", "none"
-    ``preset``                ``model.preset``                  "quick": one network, "good": an ensemble
+    ``preset``                ``model.preset``                  "quick": one network; "good", "best": ensembles
+    ``minutes``               ``model.minutes``                 10, the time of the preset "best"
     ``refit``                 ``stop.refit``                    train again on all rows
     ``device``                ``engine.device``                 "cpu", "cuda"
     ``class_weight``          ``data.class_weights``            "balanced", {"rare": 5.0}
@@ -48,7 +49,7 @@ class Classifier(ClassifierMixin, Network):  # type: ignore[misc]  # scikit-lear
 
     Args:
         hidden, activation, norm, dropout, optimizer, lr, schedule, weight_decay, batch_size, max_epochs, patience,
-            validation_fraction, scale, preset, refit, device, class_weight: see above. All default to None.
+            validation_fraction, scale, preset, minutes, refit, device, class_weight: see above. All default to None.
         recipe: a :class:`descend.Recipe`, a mapping of its sections, or a TOML file.
         random_state: the seed; equal seeds give bit-identical fits. None samples one from NumPy's global generator.
         verbose: whether to show a progress bar.

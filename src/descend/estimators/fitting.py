@@ -21,8 +21,8 @@ from descend.errors import DataError, DivergedError
 from descend.estimators.parameters import Sections
 from descend.estimators.weighted_batches import WeightedBatches, samples_per_epoch
 from descend.estimators.weighted_set import WeightedSet, has_weight, select, split_by_input, weighted_set
+from descend.many.networks import train_networks
 from descend.many.refit import refitted
-from descend.many.restarts import train_restarts
 from descend.recipe import Recipe
 from descend.recipe.build import build_model
 from descend.recipe.defaults import facts_of
@@ -100,7 +100,7 @@ def train_complete(
             run = execute(planned, model=network, observers=observers, batches=batches(), refits=False)
             return refit(run)
         # One network after another: the fastest engine is found by measuring, and engines differ in the last bits.
-        run = train_restarts(planned, engine="loop", observers=observers, batches=batches)
+        run = train_networks(planned, engine="loop", observers=observers, batches=batches)
     if run.failed:
         raise DivergedError(run.metrics["message"])
     return refit(run)

@@ -19,6 +19,7 @@ Sections = dict[str, dict[str, Any]]
 
 RECIPE_KEYS: Mapping[str, str] = {
     "preset": "model.preset",
+    "minutes": "model.minutes",
     "hidden": "model.hidden",
     "activation": "model.activation",
     "norm": "model.norm",

@@ -6,6 +6,9 @@
 :mod:`._train_many`      :func:`train_many`, which everything else calls
 :mod:`.execution`        training of planned members
 :mod:`.restarts`         several random initializations: the best network, or an ensemble of the best
+:mod:`.budget`           the preset best: rounds of networks until a time is spent
+:mod:`.distillation`     one network trained on the predictions of an ensemble
+:mod:`.validation_outputs`  outputs and losses of networks on the validation rows
 :mod:`.planned_member`   a member: its plan, its run and its training
 :mod:`.watchers`         callbacks for the epochs and ends of members
 :mod:`.building`         from plans to networks and trainings

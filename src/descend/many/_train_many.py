@@ -113,6 +113,11 @@ def train_many(
     several = [member for member in members if networks_per_run(member.plan.recipe) > 1]
     if several and rungs:
         raise UserError("rungs cannot be combined with init.restarts or model.ensemble: remove one of them")
+    if any(member.plan.recipe.model.get("preset") == "best" for member in members):
+        message = (
+            "the preset best is a search that uses its whole time; it cannot be one of several trainings"
+        )
+        raise RecipeError([Problem("model", "preset", message, _BEST_ADVICE)])
     single = [member for member in members if member not in several]
     with networks_shown(progress, len(members)) as shown:
         watcher = Watchers([*watching.each, *shown])
@@ -128,6 +133,9 @@ def train_many(
             )
             watcher.finished(member.number, member.run)
     return [member.run for member in members]
+
+
+_BEST_ADVICE = "use preset = good or quick here, and train with the preset best on its own"
 
 
 def _check_choices(engine: Any, rungs: Sequence[Any]) -> None:

@@ -108,7 +108,7 @@ class LoopEngine:
                 member.folder,
                 resume=member.resumed,
                 model=member.training.model,
-                observers=member.observers,
+                observers=[*member.observers, *member.limits],
                 batches=member.batches,
                 tested=member.tested,
                 threads=threads,

@@ -107,6 +107,8 @@ class PackedEngine:
         self._observers = PackObservers(observers) if any(observers.values()) else None
         if self._observers is not None:
             self.pack.observed, self.pack.observers = self._observers.observed, [self._observers]
+        limits = {id(each): each for member in members for each in member.limits}
+        self.pack.observers = [*self.pack.observers, *limits.values()]
 
     @contextmanager
     def _arithmetic(self) -> Iterator[None]:

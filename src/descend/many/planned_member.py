@@ -32,6 +32,7 @@ class PlannedMember:
         engine_before: the engine that trained it before an interruption; empty if its training had not begun.
         pack_before: the lowest member number of the pack that trained it then, if any.
         observers: notified of the events of its training, in this process.
+        limits: observers that may request it to stop, in the process that trains it.
         batches: its training batches, instead of those the plan describes.
 
     ``run`` and ``training`` are set by :func:`descend.many.building.build_members`; the history of the run grows during
@@ -47,6 +48,7 @@ class PlannedMember:
     engine_before: str = ""
     pack_before: int | None = None
     observers: Sequence[Observer] = ()
+    limits: Sequence[Observer] = ()
     batches: Batches | None = None
     run: Run = field(init=False)
     training: Training = field(init=False)

@@ -21,10 +21,10 @@ class NetworksProgress:
 
     Args:
         console: where to draw; if it is not a terminal, a line is printed every 10 seconds, and one at the end.
-        total: the number of trainings.
+        total: the number of trainings; None if it is not known.
     """
 
-    def __init__(self, console: Console, total: int) -> None:
+    def __init__(self, console: Console, total: int | None) -> None:
         self._console, self._total = console, total
         self._ended = self._epochs = 0
         self._next = time.monotonic() + SECONDS_PER_LINE
@@ -56,16 +56,17 @@ class NetworksProgress:
             self._next = time.monotonic() + SECONDS_PER_LINE
 
     def _text(self) -> str:
-        return f"{self._ended}/{self._total} networks trained, {self._epochs:,} epochs"
+        of = "" if self._total is None else f"/{self._total}"
+        return f"{self._ended}{of} networks trained, {self._epochs:,} epochs"
 
 
 @contextmanager
-def networks_shown(progress: bool | None, total: int) -> Iterator[Sequence[NetworksProgress]]:
+def networks_shown(progress: bool | None, total: int | None) -> Iterator[Sequence[NetworksProgress]]:
     """Context with the watchers that show the progress of many trainings.
 
     Args:
         progress: as for :func:`descend.training.progress.progress_console`.
-        total: the number of trainings.
+        total: the number of trainings; None if it is not known.
     """
     console = progress_console(progress)
     if console is None:

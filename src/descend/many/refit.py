@@ -60,11 +60,18 @@ def rows_used(planned: Plan) -> int:
 
 
 def check_refit(planned: Plan) -> None:
-    """Refuse a refit that would use no further rows.
+    """Refuse a refit that would use no further rows, and those of runs whose networks are not given by their recipe.
 
     Raises:
-        RecipeError: all rows that may be used are training rows already.
+        RecipeError: all rows that may be used are training rows already; or the preset is best, or the network a distilled one.
     """
+    model = planned.recipe.model
+    if model.get("preset") == "best" or model.get("distill"):
+        kind = "model.distill" if model.get("distill") else "preset"
+        message = (
+            f"a run with {kind} = {model[kind.removeprefix('model.')]!r} cannot be trained again on all rows"
+        )
+        raise RecipeError([Problem("stop", "refit", message, "use the preset good or quick")])
     if planned.recipe.stop.get("refit") and rows_used(planned) == len(planned.prepared.train):
         message = "all rows are training rows already, so that there is nothing to train again on"
         raise RecipeError([Problem("stop", "refit", message, "leave it out")])

@@ -15,24 +15,25 @@ from descend.data.batches import Batches
 from descend.errors import Interrupted, RunError
 from descend.files import read_json
 from descend.interface import resume_advice
+from descend.many.distillation import distilled
 from descend.many.execution import EngineChoice, train_members
 from descend.many.planned_member import PlannedMember
+from descend.many.validation_outputs import ValidationOutputs
 from descend.many.watchers import Watcher, Watchers
 from descend.nn.ensemble import Ensemble
-from descend.nn.greedy import greedy
+from descend.nn.greedy import greedy, shrunk
 from descend.recipe import Recipe
 from descend.recipe.build import build_model, link_of
 from descend.recipe.defaults import facts_of
 from descend.recipe.members import network_recipe, networks_per_run, selection_of
 from descend.recipe.memory import check_memory
-from descend.runs.build import evaluation_batches, measured_threads, monitored_losses
+from descend.runs.build import measured_threads
 from descend.runs.finish import calibrate, measure_parts
 from descend.runs.folder import MEMBERS, METRICS, is_finished, is_started, reopen, write_failure
 from descend.runs.plan import Plan, choose_device
 from descend.runs.run import Run, load
 from descend.runs.session import begin_folder, started_run
 from descend.training.arithmetic import arithmetic
-from descend.training.evaluation import outputs_of
 from descend.training.loop import Observer
 
 __all__ = ["train_restarts"]
@@ -135,6 +136,8 @@ def train_restarts(
             measure_parts(run, planned, device, tested=tested)
         if len(chosen) > 1:
             run.metrics.pop("constraints", None)  # constraints apply to each network, not to the ensemble
+    if planned.recipe.model.get("distill", False):
+        run = distilled(run, planned, device, tested=tested)
     monitor = run.selection.monitor
     run.metrics["seconds"] = sum(float(member.run.metrics.get("seconds", 0.0)) for member in members)
     run.metrics["members"] = {
@@ -184,27 +187,19 @@ def _chosen(
     finished = [member for member in members if not member.run.failed]
     if not finished:
         return [], None
-    first, part = finished[0].run, planned.prepared.validation
-    losses = monitored_losses(first, part, device)
-    measured = losses["objective" if first.selection.monitor == "objective" else "loss"]
-    batches = list(evaluation_batches(part, device)())
-    targets = torch.cat([each.targets for each in batches])
-    given = [each.weights for each in batches if each.weights is not None]
-    weights = torch.cat(given) if given else None
-    outputs = [
-        torch.cat(
-            [outputs_of(one.run.model, each.inputs, precision=first.predictor.precision) for each in batches]
-        )
-        for one in finished
-    ]
+    first = finished[0].run
+    rows = ValidationOutputs(first, planned.prepared.validation, device)
     counts = greedy(
-        outputs,
+        [rows.of(one.run.model) for one in finished],
         link_of(planned.recipe, facts_of(first.schema)),
-        lambda mean: measured(mean, targets, weights),
+        rows.loss,
         size=int(planned.recipe.model["ensemble"]),
     )
-    total = sum(counts.values())
-    return [finished[each] for each in counts], [count / total for count in counts.values()]
+    if not counts:
+        return [], None
+    sharing = range(len(finished)) if len(finished) <= planned.recipe.model["ensemble"] else list(counts)
+    shares = shrunk(counts, sharing, float(planned.recipe.model.get("ensemble_shrinkage", 0.0)))
+    return [finished[each] for each in shares], list(shares.values())
 
 
 def _best(members: list[PlannedMember], recipe: Recipe) -> list[PlannedMember]:

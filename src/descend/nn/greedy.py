@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from descend.cards import method
 from descend.nn.ensemble import mean_outputs
 from descend.nn.outputs import Link
 
-__all__ = ["greedy"]
+__all__ = ["greedy", "shrunk"]
 
 
 @method(
@@ -64,6 +64,31 @@ def greedy(
         counts[chosen] += 1
         order[chosen] = order.get(chosen, 0) + 1
     return order
+
+
+def shrunk(counts: Mapping[int, int], networks: Sequence[int], shrinkage: float) -> dict[int, float]:
+    """Return the weights of a greedy selection, moved toward equal weights.
+
+    The weight of network m is (1 - s) n_m / Σ n + s / M with the count n_m, the shrinkage s and M networks. Counts that are
+    chosen on few rows fit their noise; equal weights have none, and ignore that some networks are better.
+
+    Args:
+        counts: how often each selected network was added, as :func:`greedy` returns it.
+        networks: the M networks that have a share of the equal weights, which include the selected ones.
+        shrinkage: s, from 0 for the weights of the selection to 1 for equal weights.
+
+    Returns:
+        The positive weights by number, with sum 1: those of the selected networks first.
+
+    >>> shrunk({2: 3, 0: 1}, range(4), 0.5)
+    {2: 0.5, 0: 0.25, 1: 0.125, 3: 0.125}
+    """
+    total = sum(counts.values())
+    order = dict.fromkeys([*counts, *networks])
+    weights = {
+        each: (1.0 - shrinkage) * counts.get(each, 0) / total + shrinkage / len(order) for each in order
+    }
+    return {each: weight for each, weight in weights.items() if weight > 0.0}
 
 
 def _mean(outputs: Tensor, link: Link, counts: Tensor, added: int) -> Tensor:

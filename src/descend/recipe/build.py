@@ -33,7 +33,7 @@ from descend.recipe.data_driven import fit_initial_weights
 from descend.recipe.defaults import Facts
 from descend.recipe.loss_requirements import loss_requirements
 from descend.recipe.lr_factors import apply_lr_factors, split_by_lr_factor
-from descend.recipe.members import network_recipe, networks_per_run, selection_of
+from descend.recipe.members import network_recipe, networks_per_run, selection_of, single_recipe
 from descend.recipe.memory import check_memory, check_size
 from descend.recipe.number_embedding import build_number_embedding
 from descend.recipe.recipe import Recipe
@@ -80,6 +80,8 @@ def build_model(
         RecipeError: the settings of the model or of the initialization do not fit the data.
     """
     count, members = int(recipe.model.get("ensemble", 1)), recipe.model.get("members", ())
+    if recipe.model.get("distill", False):
+        recipe, count, members = single_recipe(recipe), 1, ()
     if count == 1 and not members:
         return _build_network(recipe, facts, seed, int(recipe.init.get("sample_index", 0)), train)
     numbers = list(kept) or list(range(min(count, networks_per_run(recipe))))

@@ -20,6 +20,7 @@ from descend.optim import COMPOSITIONAL, OPTIMIZERS, TRUNCATED_NEWTON, WHOLE_DAT
 from descend.optim._bfgs import MAX_PARAMETERS
 from descend.recipe.loss_requirements import loss_requirements
 from descend.recipe.presets import default_preset, members_of_preset
+from descend.recipe.search_space import budget_proposals
 
 __all__ = ["DEFAULTS", "Facts", "Proposal", "facts_of", "proposals"]
 
@@ -161,11 +162,27 @@ def _model(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[s
         validated=facts.validation_rows > 0,
     )
     preset = specified.get("preset", proposed["preset"][0])
-    if preset == "good" and len(facts.input_shape) == 1 and facts.validation_rows:
-        members = members_of_preset(all_specified, numbers=bool(facts.numbers))
-        why = "the preset good: networks that differ, selected on the validation rows"
-        proposed |= {"members": (members, why), "ensemble": (len(members), why)}
-    differ = bool(specified.get("members") or "members" in proposed)
+    fits = len(facts.input_shape) == 1 and facts.validation_rows > 0
+    proposed |= {
+        "number_embedding": ("none", "each number is one input"),
+        "members": ((), "one network"),
+        "ensemble": (len(specified.get("members", ())) or 1, "as many as there are members, or one network"),
+        "ensemble_shrinkage": (0.0, "the weights as selected"),
+    }
+    if preset in ("good", "best") and fits and "members" not in specified:
+        members = members_of_preset(all_specified, numbers=len(facts.numbers))
+        why = f"the preset {preset}: networks that differ, selected on the validation rows"
+        proposed |= {
+            "members": (members, why),
+            "ensemble": (len(members), why),
+            "ensemble_shrinkage": (
+                0.5,
+                "weights selected on few validation rows are noisy; equal weights are not",
+            ),
+        }
+    if preset == "best":
+        proposed |= budget_proposals(all_specified, numbers=bool(facts.numbers))
+    differ = bool(specified.get("members", proposed["members"][0]))
     proposed["ensemble_selection"] = (
         ("greedy", "members differ, and a mean of them may be better than the best")
         if differ

@@ -11,20 +11,30 @@ from descend.recipe.recipe import Recipe
 from descend.recipe.resolve import Resolved, resolve
 from descend.recipe.sections import SECTIONS, section_parameters
 
-__all__ = ["network_recipe", "networks_per_run", "resolve_members", "selection_of"]
+__all__ = [
+    "expected_networks",
+    "member_recipe",
+    "network_recipe",
+    "networks_per_run",
+    "resolve_members",
+    "selection_of",
+    "single_recipe",
+]
 
 VARIED = ("model", "loss", "init", "optimizer", "schedule", "gradient", "regularize")
 """Sections in which the members of an ensemble may differ."""
 
 SHARED = frozenset(
     {"model.output", "model.preset", "model.calibration", "model.ensemble", "model.members", "model.ensemble_selection",
-     "model.pretrained", "loss.name", "init.restarts", "init.sample_index"}
+     "model.ensemble_shrinkage", "model.pretrained", "model.minutes", "model.max_rounds", "model.searched_keys",
+     "model.distill", "loss.name", "init.restarts", "init.sample_index"}
 )  # fmt: skip
 """Keys of these sections that belong to the ensemble: the meaning of its outputs, and how it is made."""
 
 _ONE = {
     "init.restarts": 1, "model.ensemble": 1, "model.members": (), "model.ensemble_selection": "best",
-    "model.preset": "quick", "model.calibration": "none",
+    "model.ensemble_shrinkage": 0.0,
+    "model.preset": "quick", "model.calibration": "none", "model.distill": False,
 }  # fmt: skip
 
 
@@ -32,6 +42,11 @@ def networks_per_run(recipe: Recipe) -> int:
     """Return the number of networks that a resolved recipe trains for one run."""
     restarts, members = int(recipe.init["restarts"]), len(recipe.model.get("members", ()))
     return restarts * members if members else max(restarts, int(recipe.model["ensemble"]))
+
+
+def expected_networks(recipe: Recipe) -> int | None:
+    """Return :func:`networks_per_run`; None for the preset best, which trains networks until a time is spent."""
+    return None if recipe.model.get("preset") == "best" else networks_per_run(recipe)
 
 
 def selection_of(recipe: Recipe) -> str:
@@ -47,8 +62,18 @@ def network_recipe(recipe: Recipe, number: int) -> Recipe:
         number: of the network. Those of the first random sample of initial weights come first.
     """
     members = recipe.model.get("members", ())
-    base = _with(recipe, members[number % len(members)]) if members else recipe
-    return base.replace({**_ONE, "init.sample_index": number // max(1, len(members))})
+    own = member_recipe(recipe, members[number % len(members)] if members else {})
+    return own.replace({"init.sample_index": number // max(1, len(members))})
+
+
+def member_recipe(recipe: Recipe, table: Mapping[str, Any]) -> Recipe:
+    """Return the recipe of one network that differs from a resolved recipe in the keys of a table."""
+    return _with(recipe, table).replace(_ONE)
+
+
+def single_recipe(recipe: Recipe) -> Recipe:
+    """Return the recipe of one network, without members, that an ensemble is distilled into."""
+    return member_recipe(recipe, {}).replace({"model.calibration": recipe.model["calibration"]})
 
 
 def resolve_members(resolved: Resolved, requested: Recipe, facts: Facts) -> Resolved:
@@ -69,7 +94,7 @@ def resolve_members(resolved: Resolved, requested: Recipe, facts: Facts) -> Reso
     if not members:
         return resolved
     if (
-        requested.model.get("preset") == "good"
+        requested.model.get("preset") in ("good", "best")
         and "members" not in requested.model
         and "name" in requested.model
     ):
@@ -78,7 +103,7 @@ def resolve_members(resolved: Resolved, requested: Recipe, facts: Facts) -> Reso
                 Problem(
                     "model",
                     "preset",
-                    f"the preset good chooses the networks, and model.name is '{requested.model['name']}'",
+                    f"the preset {requested.model['preset']} chooses the networks, and model.name is '{requested.model['name']}'",
                     "remove one of them, or list the networks as model.members",
                 )
             ]

@@ -14,7 +14,7 @@ from descend.process.memory import size_text, total_memory
 from descend.recipe.catalogue import Constructor
 from descend.recipe.construct import call
 
-__all__ = ["check_memory", "check_size"]
+__all__ = ["check_memory", "check_size", "integers"]
 
 BYTES_PER_PARAMETER = 16
 """Weight, gradient, and two moments of Adam in float32."""
@@ -45,7 +45,7 @@ def check_size(
     memory = total_memory()
     if memory is None:
         return
-    widths = [*_integers(settings), math.prod(context["inputs"]), context["outputs"]]
+    widths = [*integers(settings), math.prod(context["inputs"]), context["outputs"]]
     if BYTES_PER_PARAMETER * len(widths) * max(widths) ** 2 < memory / 8:
         return
     with torch.device("meta"):
@@ -57,13 +57,14 @@ def check_size(
         raise RecipeError([Problem("model", None, message, "use smaller or fewer layers")])
 
 
-def _integers(settings: object) -> Iterator[int]:
+def integers(settings: object) -> Iterator[int]:
+    """Yield the integers in settings, also within tables and lists."""
     if isinstance(settings, Mapping):
         for value in settings.values():
-            yield from _integers(value)
+            yield from integers(value)
     elif isinstance(settings, list | tuple):
         for value in settings:
-            yield from _integers(value)
+            yield from integers(value)
     elif isinstance(settings, int):
         yield settings
 

@@ -16,7 +16,7 @@ from descend.process.memory import size_text, total_memory
 from descend.recipe.catalogue import Constructor, find
 from descend.recipe.construct import call
 from descend.recipe.defaults import Facts
-from descend.recipe.memory import BYTES_PER_PARAMETER
+from descend.recipe.memory import BYTES_PER_PARAMETER, integers
 from descend.recipe.recipe import Recipe
 from descend.rng import forked, key
 
@@ -24,6 +24,10 @@ __all__ = ["MOST_ROWS", "BuiltNumbers", "build_number_embedding"]
 
 MOST_ROWS = 100_000
 """An embedding is fitted on at most this many training rows, which are evenly spaced."""
+
+
+LARGEST_DEFAULT = 64
+"""A bound on the default sizes of embeddings. The tensors of a number have at most 4 n² entries for the largest size n."""
 
 
 class BuiltNumbers(NamedTuple):
@@ -75,10 +79,14 @@ def build_number_embedding(
 def _check_size(constructor: Constructor, count: int, settings: Mapping[str, Any]) -> None:
     """Refuse an embedding that does not fit into the memory of this machine, before it is built."""
     memory = total_memory()
+    # Sampling without storage imports PyTorch's compiler, which takes seconds, so it is skipped if a bound is small.
+    largest = max(LARGEST_DEFAULT, *integers(settings), 0)
+    if memory is None or BYTES_PER_PARAMETER * count * 4 * largest**2 < memory / 8:
+        return
     with torch.device("meta"), forked():
         module: nn.Module = call("model", constructor, {"numbers": count}, settings)
     size = sum(t.numel() for t in module.state_dict().values()) * BYTES_PER_PARAMETER
-    if memory is not None and size > memory:
+    if size > memory:
         text = f"embeddings of {count:,} numbers need {size_text(size)}, and this machine has {size_text(memory)}"
         raise _problem(text, "use fewer bins or frequencies, or a smaller dimension")
 

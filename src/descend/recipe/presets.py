@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["GOOD_FOR_TABLES", "default_preset", "members_of_preset"]
+from descend.constraints.settings import ConstrainSettings
+from descend.recipe.parameters import of_settings
+from descend.recipe.section_settings import InitSettings, ModelSettings, OptimizerSettings
+from descend.regularization.settings import RegularizeSettings
+from descend.training.clipping import GradientSettings
+from descend.training.stopping import StopSettings
 
-_PIECEWISE: Mapping[str, Any] = {"model.number_embedding": "piecewise_linear"}
-_PERIODIC: Mapping[str, Any] = {"model.number_embedding": "periodic"}
+__all__ = ["GOOD_FOR_TABLES", "default_preset", "members_of_preset", "specifies"]
+
 _LIGHT: Mapping[str, Any] = {
     "model.dropout": 0.1,
     "regularize.weight_decay": 0.02,
@@ -18,20 +23,33 @@ _FAST: Mapping[str, Any] = {"model.dropout": 0.2, "regularize.weight_decay": 0.0
 
 GOOD_FOR_TABLES: Sequence[Mapping[str, Any]] = (
     {},
-    _PIECEWISE,
-    _LIGHT,
-    {**_PIECEWISE, **_LIGHT},
-    {**_PIECEWISE, **_FAST},
-    {**_PERIODIC, **_LIGHT},
+    {"model.number_embedding": "piecewise_linear", **_FAST},
+    {"model.number_embedding": "periodic", **_LIGHT},
 )
-"""The members of the preset "good" on tables: with and without embeddings of numbers, and with three strengths of
-regularization and learning rates."""
+"""The members of the preset "good" on tables: the numbers as they are, in bins, and as waves, with three learning rates."""
 
+MANY_NUMBERS = 32
+"""Numbers per row from which on their embeddings are half as wide, since they would cost more than the network."""
+
+_NARROW: Mapping[str, Mapping[str, Any]] = {
+    "piecewise_linear": {"name": "piecewise_linear", "bins": 8},
+    "periodic": {"name": "periodic", "frequencies": 8, "dimension": 2},
+}
 
 TRAINING = ("loss", "init", "optimizer", "schedule", "gradient", "regularize", "constrain", "stop")
 """Sections about the network's training, in addition to ``model``. The others are about the data and the machine."""
 
-OPEN = ("model.preset", "model.calibration", "stop.metrics", "stop.refit")
+_SETTINGS: Mapping[str, Any] = {
+    "model": ModelSettings,
+    "init": InitSettings,
+    "optimizer": OptimizerSettings,
+    "gradient": GradientSettings,
+    "regularize": RegularizeSettings,
+    "constrain": ConstrainSettings,
+    "stop": StopSettings,
+}
+
+OPEN = ("model.preset", "model.calibration", "model.distill", "stop.metrics", "stop.refit")
 """Keys of these sections that do not change how a network is trained."""
 
 
@@ -56,14 +74,14 @@ def default_preset(
     if not rows_are_vectors:
         return "quick", "ensembles are chosen by default for tables and vectors in memory only"
     for section in ("model", *TRAINING):
-        for key in specified.get(section, {}):
+        for key, value in specified.get(section, {}).items():
             path = f"{section}.{key}"
-            if path not in OPEN and _specifies(specified, path):
+            if path not in OPEN and specifies(specified, path) and not _is_default(section, key, value):
                 return (
                     "quick",
                     f"the recipe specifies {path}, and the one network that it describes is trained",
                 )
-    if _specifies(specified, "data.augment") and specified["data"]["augment"]:
+    if specifies(specified, "data.augment") and specified["data"]["augment"]:
         return "quick", "the recipe specifies data.augment, and the one network that it describes is trained"
     if not validated:
         return "quick", "there are no validation rows on which the networks of an ensemble are selected"
@@ -74,29 +92,36 @@ def default_preset(
 
 
 def members_of_preset(
-    specified: Mapping[str, Mapping[str, Any]], *, numbers: bool = True
+    specified: Mapping[str, Mapping[str, Any]], *, numbers: int = 1
 ) -> tuple[dict[str, Any], ...]:
     """Return the members of the preset "good", each once, without the keys that the recipe specifies.
 
     Args:
         specified: the specified values by section.
-        numbers: whether the rows contain numbers, which can be embedded. Default True.
+        numbers: how many numbers a row has that can be embedded. Default 1.
 
-    >>> len(members_of_preset({})), members_of_preset({"optimizer": {"lr": 0.1}})[2]
-    (6, {'model.dropout': 0.1, 'regularize.weight_decay': 0.02})
+    >>> len(members_of_preset({})), members_of_preset({"optimizer": {"lr": 0.1}}, numbers=0)[1]
+    (3, {'model.dropout': 0.2, 'regularize.weight_decay': 0.01})
     """
     open_keys = [
         {
-            path: value
+            path: _NARROW[value] if path == "model.number_embedding" and numbers > MANY_NUMBERS else value
             for path, value in member.items()
-            if not _specifies(specified, path) and (numbers or path != "model.number_embedding")
+            if not specifies(specified, path) and (numbers or path != "model.number_embedding")
         }
         for member in GOOD_FOR_TABLES
     ]
     return tuple(each for at, each in enumerate(open_keys) if each not in open_keys[:at])
 
 
-def _specifies(specified: Mapping[str, Mapping[str, Any]], path: str) -> bool:
+def specifies(specified: Mapping[str, Mapping[str, Any]], path: str) -> bool:
+    """Return whether a recipe specifies a key, by its path, and not only as "auto"."""
     section, _, key = path.partition(".")
     value = specified.get(section, {}).get(key, "auto")
     return not (isinstance(value, str) and value == "auto")
+
+
+def _is_default(section: str, key: str, value: Any) -> bool:
+    """Whether a value is the one that the key has anyway, whatever the data."""
+    own = of_settings(_SETTINGS[section]).get(key) if section in _SETTINGS else None
+    return own is not None and type(own.default) is type(value) and bool(own.default == value)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from descend.nn.choice import Choice
-from descend.param_types import Count, Natural, NonNegative, Positive
+from descend.param_types import Count, Natural, NonNegative, Positive, Probability
 from descend.regularization.settings import SettingSchedule
 
 __all__ = ["InitSettings", "ModelSettings", "OptimizerSettings"]
@@ -20,9 +20,18 @@ class ModelSettings:
     Args:
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the task.
         preset: "quick" trains one network; "good" an ensemble of different ones on tables and vectors
-            (:mod:`descend.recipe.presets`). It sets ``members`` and ``ensemble``, and no key that the recipe specifies.
+            (:mod:`descend.recipe.presets`); "best" searches for networks and their ensemble on tables until a time is spent
+            (``minutes``, :mod:`descend.many.budget`). It sets ``members`` and ``ensemble``, and no key that the recipe specifies.
             "auto" is "good" for a single training on tables and vectors in memory with validation rows, where the recipe
             specifies nothing about the network and its training, else "quick".
+        minutes: the time that the preset "best" trains, in minutes of wall time; 10 if left out. Of a resumed run it may be
+            changed.
+        max_rounds: the largest number of rounds of the preset "best"; a run that reaches it before its time is spent depends on
+            nothing but data, recipe and seed. Left out, the time decides. Of a resumed run it may be changed.
+        searched_keys: the keys of the recipe that the preset "best" varies (:data:`descend.recipe.search_space.SEARCHED_KEYS`);
+            by default those that the recipe does not specify.
+        distill: whether one network, as the recipe describes it without ``members`` and ``ensemble``, is trained on the
+            predictions of the ensemble, and is the result (:mod:`descend.many.distillation`).
         calibration: how the probabilities of classes are calibrated on the validation rows after training, "temperature",
             "platt", "isotonic" or "none" (:mod:`descend.nn.calibration`); "auto" is "temperature" where there are
             validation rows.
@@ -34,6 +43,8 @@ class ModelSettings:
         ensemble_selection: how they are chosen on the validation rows: "best", the networks with the best monitored values;
             "greedy", one after another, each the one that lowers the loss of the mean prediction most, with repetition
             (:func:`descend.nn.greedy.greedy`); "auto" is "greedy" for ``members``, else "best".
+        ensemble_shrinkage: how far the weights of greedy selection are moved toward equal weights of all networks: 0 leaves
+            them, 1 is the plain mean (:func:`descend.nn.greedy.shrunk`). The weights of few validation rows are noisy.
         pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are matched by name; the
             inputs are scaled by the new data's statistics.
         pretrained_head: what happens to the last layer: "auto" initializes it again where its shape differs, as with
@@ -44,24 +55,29 @@ class ModelSettings:
         dropout_schedule: a schedule of the rates of all dropout layers over the training, of ``stop.max_epochs`` epochs:
             "constant", "flat_cosine", "cosine" or "coslog4", each as the schedule of that name.
         number_embedding: how each number of a row enters the network: "none", "linear", "piecewise_linear" or "periodic", or a
-            table with ``name`` and settings (:mod:`descend.nn.number_embedding`).
+            table with ``name`` and settings (:mod:`descend.nn.number_embedding`); "auto" is "none".
         category_embedding: how columns of categories enter the network: "none", their one-hot inputs, or "learned", a learned
             vector for each category of a column with more than 8, or a table with ``name`` and settings
             (:mod:`descend.nn.category_embedding`).
     """
 
     output: str = "auto"
-    preset: Literal["auto", "quick", "good"] = "auto"
+    preset: Literal["auto", "quick", "good", "best"] = "auto"
+    minutes: Positive | None = None
+    max_rounds: Count | None = None
+    searched_keys: tuple[str, ...] = ()
+    distill: bool = False
     calibration: str = "auto"
-    ensemble: Count = 1
-    members: tuple[Mapping[str, Any], ...] = ()
+    ensemble: Count | Literal["auto"] = "auto"
+    members: tuple[Mapping[str, Any], ...] | Literal["auto"] = "auto"
     ensemble_selection: Literal["auto", "best", "greedy"] = "auto"
+    ensemble_shrinkage: Probability | Literal["auto"] = "auto"
     pretrained: str | None = None
     pretrained_head: Literal["auto", "keep", "replace"] = "auto"
     freeze: str | tuple[str, ...] = ()
     text_dimension: Count = 32
     dropout_schedule: SettingSchedule = "constant"
-    number_embedding: Choice = "none"
+    number_embedding: Choice = "auto"
     category_embedding: Choice = "none"
 
 

@@ -16,6 +16,8 @@ _STOP_REASONS: Mapping[str, str] = {
     "max_seconds": "it stopped at the time limit",
     "target": "it stopped when the target score was reached",
     "gradient_tolerance": "it stopped when the gradient norm fell below the tolerance",
+    "minutes": "it stopped when the time of the search was spent",
+    "max_rounds": "it stopped at the largest number of rounds",
     "interrupted": "it was interrupted",
     "diverged": "it stopped because it diverged",
 }

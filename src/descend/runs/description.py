@@ -108,9 +108,17 @@ def stop_reason(run: DescribedRun) -> str:
         "patience": f"the validation {monitor} did not improve for {stop.get('patience')} epochs",
         "max_seconds": f"the time limit of {stop.get('max_seconds')} seconds was reached",
         "target": f"the target {monitor} of {stop.get('target')} was reached",
+        "minutes": f"the time of {_minutes(run.recipe)} was spent",
+        "max_rounds": f"{run.recipe.model.get('max_rounds')} rounds were trained",
         "interrupted": "training was interrupted",
         "diverged": "training diverged",
     }.get(reason, f"of a request ({reason})" if reason else "")
+
+
+def _minutes(recipe: Recipe) -> str:
+    """Return the time of the preset best in words."""
+    minutes = float(recipe.model.get("minutes") or 0.0)
+    return f"{minutes:g} minute{'' if minutes == 1.0 else 's'}"
 
 
 def _network(run: DescribedRun) -> str:

@@ -45,6 +45,7 @@ __all__ = [
     "MEMBERS",
     "METRICS",
     "RECIPE",
+    "ROUNDS",
     "SCHEMA",
     "SEALED",
     "WEIGHTS",
@@ -72,6 +73,9 @@ WEIGHTS, METRICS, EVALUATION = "weights.safetensors", "metrics.json", "evaluatio
 MANIFEST = "manifest.json"
 MEMBERS = "members"
 """The folder of the networks of an unfinished run that trains several (``init.restarts``, ``model.ensemble``)."""
+
+ROUNDS = "rounds"
+"""The folder of the rounds of networks of a run with the preset best."""
 
 SEARCH, BEST, COMPARISON = "search.json", "best", ("comparison_settings.json", "asked.json")
 """The files by which the folders of a search and of a comparison are recognized, and the best run of a search."""
@@ -282,6 +286,9 @@ def epochs_in_checkpoint(folder: Path) -> int:
         folder / last,
         *folder.glob(f"{MEMBERS}/*/{last}"),
         *folder.glob(f"{MEMBERS}/packs/*/{LAST_FILE}"),
+        *folder.glob(f"{ROUNDS}/*/*/{last}"),
+        *folder.glob(f"{ROUNDS}/*/packs/*/{LAST_FILE}"),
+        *folder.glob(f"{ROUNDS}/*.safetensors"),
     ]
     return max((int(read_meta(path).get("epoch", 0)) for path in paths if path.exists()), default=0)
 

@@ -30,9 +30,11 @@ from descend.recipe import Recipe
 from descend.recipe.augment import build_augmentations
 from descend.recipe.calibration import build_calibration
 from descend.recipe.defaults import facts_of
+from descend.recipe.distillation import check_distillation
 from descend.recipe.loss_requirements import loss_requirements
 from descend.recipe.members import resolve_members
 from descend.recipe.resolve import Resolved, resolve
+from descend.recipe.time_budget import check_time_budget
 from descend.runs.folder import ENVIRONMENT, RECIPE, SCHEMA, is_started, why_unfinished
 from descend.runs.monitored import check_monitored
 from descend.runs.recorded_data import difference, explained, given_parts, references_of
@@ -189,6 +191,10 @@ class Planner:
         chosen = choose_device(requested.get("engine.device", "auto"))
         facts = facts_of(prepared.schema, str(chosen))
         resolved = resolve_members(resolve(requested, facts), requested, facts)
+        check_time_budget(
+            requested, facts, in_memory=not (prepared.train.stored or prepared.train.inputs is None)
+        )
+        check_distillation(resolved.recipe, facts)
         check_monitored(resolved.recipe, prepared)
         build_calibration(resolved.recipe, facts_of(prepared.schema))
         layout = layout_of(prepared.schema, prepared.preprocess)

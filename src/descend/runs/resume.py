@@ -43,8 +43,11 @@ FREE = (
     "engine.workers",
     "engine.device",
     "stop.refit",
+    "model.minutes",
+    "model.max_rounds",
 )
-"""Keys that may always be changed; another device rounds differently, which is reported."""
+"""Keys that may always be changed; another device rounds differently, which is reported. A larger budget of the preset
+best continues the search with further rounds."""
 
 CHANGEABLE = (*REPLAYED, *FREE)
 """All keys that a resumed run may change."""
