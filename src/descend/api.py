@@ -109,6 +109,7 @@ def train(
         seed=seed,
         device=device,
         allow_imports=allow_imports,
+        own_model=model is not None,
         ensembles=model is None,
         **data_options,
     )

@@ -80,7 +80,7 @@ def task_of(entry: Entry) -> str:
         return "regression"
     if entry.key == "calibration":
         return "multiclass" if "multiclass" in getattr(constructor, "tasks", ("multiclass",)) else "binary"
-    return "images" if (entry.name in ("convnet", "instance")) else "multiclass"
+    return "images" if (entry.name in ("convnet", "image_resnet", "instance")) else "multiclass"
 
 
 def value_of(entry: Entry) -> object:
@@ -117,6 +117,8 @@ def recipe_of(entry: Entry) -> Recipe:
         sections["model"] = {"units": 8}
     elif entry.name == "resnet":
         sections["model"] = {"width": 8, "inner_width": 8}
+    elif entry.name == "image_resnet":
+        sections["model"] = {"channels": [4, 8]}
     elif task_of(entry) == "images":
         sections["model"] = {"channels": [4], "dense": [8]}
     if entry.section == "schedule":

@@ -152,7 +152,7 @@ class TestAnyRecipeAndData:
             if value == "auto" and made
         }
         automatic |= {f"{section}.name": "auto" for section in CATALOGUE} | {"model.activation": "auto"}
-        if resolve(Recipe(), facts).recipe.get("model.name") == "convnet":
+        if resolve(Recipe(), facts).recipe.get("model.name") == "image_resnet":
             del automatic["model.activation"]
         assert resolve(Recipe().replace(automatic), facts) == resolve(Recipe(), facts)
 

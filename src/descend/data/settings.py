@@ -83,7 +83,10 @@ class DataSettings:
             At 10, a number within three standard deviations changes by at most 5 %.
             It applies only to scales with standard deviation 1; ``robust`` has a bound of its own.
         augment: random changes of the training rows in each step: names of methods, or tables with a
-            name and settings, in the order in which they are applied.
+            name and settings, in the order in which they are applied; an empty list or ``none`` for no changes.
+            ``choose`` tries shifts, rotations, scales, flips and colors of images in short runs, and takes those
+            that lower the loss on rows that the runs are not trained on. ``auto`` is ``choose`` for images in memory
+            if ``model.name`` is left open too, and no changes otherwise.
         batch_size: number of rows in a batch; ``auto`` chooses it by the number of training rows.
         sampling: ``epoch`` visits every row once per epoch in a new order, ``with_replacement`` samples each
             batch independently, ``full`` uses all rows in every step.
@@ -147,7 +150,7 @@ class DataSettings:
     scale: str | Mapping[str, Any] = "standard"
     categories: str = "onehot"
     clip: Positive | Literal["none"] = 10.0
-    augment: str | Mapping[str, Any] | tuple[str | Mapping[str, Any], ...] = ()
+    augment: str | Mapping[str, Any] | tuple[str | Mapping[str, Any], ...] = "auto"
     batch_size: Count | Literal["auto"] = "auto"
     sampling: Literal["epoch", "with_replacement", "full"] = "epoch"
     shuffle: Literal["rows", "blocks"] = "rows"

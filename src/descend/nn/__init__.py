@@ -1,7 +1,8 @@
 """Neural networks and their parts: models, layers, activations, norms, output activations and weight initialization.
 
 All of them are plain ``torch.nn`` modules that work in any PyTorch code. Layers are classes; ``linear``, ``mlp``, ``resnet``,
-``tabm``, ``convnet``, ``polynomial`` and ``unitary_rnn`` are functions that build a model for given input and output shapes;
+``tabm``, ``convnet``, ``image_resnet``, ``polynomial`` and
+``unitary_rnn`` are functions that build a model for given input and output shapes;
 :mod:`descend.nn.init` is the namespace of initialization schemes. The tables ``ACTIVATIONS``, ``INITS``, ``MODELS``, ``NORMS``
 and ``OUTPUTS`` map the names that recipes use to constructors.
 
@@ -21,6 +22,7 @@ from torch import nn
 
 from descend.nn import init
 from descend.nn._convnet import convnet
+from descend.nn._image_resnet import image_resnet
 from descend.nn._mlp import linear, mlp
 from descend.nn._polynomial import Powers, polynomial
 from descend.nn._resnet import resnet
@@ -90,6 +92,7 @@ __all__ = [
     "activation",
     "convnet",
     "gain",
+    "image_resnet",
     "init",
     "initialize",
     "linear",
@@ -110,5 +113,6 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet": resnet,
     "tabm": tabm,
     "convnet": convnet,
+    "image_resnet": image_resnet,
     "unitary_rnn": unitary_rnn,
 }

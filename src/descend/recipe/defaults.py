@@ -18,11 +18,12 @@ from descend.data.schema import Schema
 from descend.linalg.products import best_library
 from descend.optim import COMPOSITIONAL, OPTIMIZERS, TRUNCATED_NEWTON, WHOLE_DATA
 from descend.optim._bfgs import MAX_PARAMETERS
+from descend.recipe.image_network import LARGEST_SIDE, epochs_of, image_network, plain_network
 from descend.recipe.loss_requirements import loss_requirements
 from descend.recipe.presets import default_preset, members_of_preset
 from descend.recipe.search_space import budget_proposals
 
-__all__ = ["DEFAULTS", "Facts", "Proposal", "facts_of", "proposals"]
+__all__ = ["CHOOSE", "DEFAULTS", "Facts", "Proposal", "facts_of", "proposals"]
 
 DEFAULTS: Mapping[tuple[str, str | None], Mapping[str, Any]] = {
     ("optimizer", "sgd"): {"lr": 0.05},
@@ -32,8 +33,17 @@ DEFAULTS: Mapping[tuple[str, str | None], Mapping[str, Any]] = {
 """Defaults of a recipe that differ from those of the constructor: of a section and name, the keys and their values."""
 
 
+CHOOSE = "choose"
+"""The value of ``data.augment`` that stands for a choice by short runs."""
+
 FEW_ROWS = 1000
 """Regression on fewer training rows gets smaller steps and more dropout."""
+
+IMAGE_BATCH = 64
+"""The largest batch of the default network for images on a CPU: more and noisier steps in the same time."""
+
+IMAGE_LR = 3e-3
+"""The learning rate of AdamW for the default network for images."""
 
 MANY_TEXTS = 5000
 """Training rows from which the embeddings of text columns are half as large, since they cost more than they gain."""
@@ -59,6 +69,7 @@ class Facts:
         texts: how the texts at the end of an encoded row are hashed.
         numbers: which entries of an encoded row are numbers.
         categories: which entries are one-hot blocks of categories without an order.
+        own_model: whether the network is a module that the recipe does not describe.
     """
 
     kind: str
@@ -72,6 +83,12 @@ class Facts:
     texts: tuple[NGrams, ...] = ()
     numbers: tuple[NumberInput, ...] = ()
     categories: tuple[CategoryInput, ...] = ()
+    own_model: bool = False
+
+    @property
+    def images(self) -> bool:
+        """Whether each row is an image, (channels, height, width)."""
+        return self.kind != "table" and len(self.input_shape) == 3
 
     @property
     def classification(self) -> bool:
@@ -132,15 +149,34 @@ Rule = Callable[[Facts, Mapping[str, Any], Values], dict[str, tuple[Any, str]]]
 
 
 def _data(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[str, tuple[Any, str]]:
-    size = min(256, max(32, 2 ** round(math.log2(max(facts.rows, 1) / 20))))
+    residual = _is_residual(facts, others)
+    largest = IMAGE_BATCH if residual and facts.device == "cpu" else 256
+    size = min(largest, max(32, 2 ** round(math.log2(max(facts.rows, 1) / 20))))
     name = others["optimizer"].get("name")
     whole = {"sampling": ("full", f"{name} minimizes the loss over all rows")} if name in WHOLE_DATA else {}
     needs = loss_requirements(others["loss"])
     return whole | {
         "target_scale": ("none" if needs.target_space == "raw" else "standard", needs.why_target_space),
+        "augment": _augment(facts, others),
         "task": (facts.task, "inferred from the targets"),
-        "batch_size": (size, f"about 20 steps per epoch for {facts.rows:,} rows, between 32 and 256"),
+        "batch_size": (size, f"about 20 steps per epoch for {facts.rows:,} rows, between 32 and {largest}"),
     }
+
+
+def _is_residual(facts: Facts, others: Values) -> bool:
+    """Whether the network will be an ``image_resnet``, judged before it is resolved."""
+    name = others["model"].get("name", "auto")
+    if name == "auto":
+        return facts.images and not plain_network(facts.own_model, others["model"], others)
+    return bool(name == "image_resnet")
+
+
+def _augment(facts: Facts, others: Values) -> tuple[Any, str]:
+    if not facts.images:
+        return (), "augmentations are chosen for images only"
+    if others["model"].get("name", "auto") != "auto" or not _is_residual(facts, others):
+        return (), "the recipe specifies how the network is; choose tries augmentations for it"
+    return CHOOSE, "short runs find what helps"
 
 
 def _model(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[str, tuple[Any, str]]:
@@ -188,8 +224,8 @@ def _model(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[s
         if differ
         else ("best", "networks of one kind")
     )
-    if facts.kind != "table" and len(facts.input_shape) == 3:
-        return proposed | {"name": ("convnet", "the inputs are images")}
+    if facts.images:
+        return proposed | _image_model(facts, all_specified)
     return proposed | {
         "name": ("mlp", "the rows are a table" if facts.kind == "table" else "each row is a vector"),
         "hidden": _hidden(facts, others["optimizer"].get("name")),
@@ -197,6 +233,23 @@ def _model(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[s
         "dropout": (0.4, "a network soon fits the noise of few regression rows")
         if not facts.classification and facts.rows < FEW_ROWS
         else (0.1, "mild, against overfitting"),
+    }
+
+
+def _image_model(facts: Facts, specified: Values) -> dict[str, tuple[Any, str]]:
+    plain = plain_network(facts.own_model, specified["model"], specified)
+    if plain:
+        return {"name": ("convnet", f"the inputs are images, and {plain}")}
+    network = image_network(facts.input_shape, facts.rows, facts.device)
+    cost = f"{network.total:.1e} multiplications in the training"
+    seen = f"convolutions see at most about {LARGEST_SIDE} pixels along the shorter side"
+    return {
+        "name": ("image_resnet", "the inputs are images"),
+        "channels": (
+            network.channels,
+            f"{cost}; of three sizes the largest with at most {network.budget:.0e}",
+        ),
+        "reduce": (network.reduce, seen),
     }
 
 
@@ -229,7 +282,7 @@ def _loss(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[st
 
 
 def _init(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[str, tuple[Any, str]]:
-    if others["model"]["name"] not in ("linear", "polynomial", "mlp", "resnet", "convnet"):
+    if others["model"]["name"] not in ("linear", "polynomial", "mlp", "resnet", "convnet", "image_resnet"):
         return {
             "name": ("torch", "the module initializes its own weights"),
             "output_gain": (1.0, "the module initializes its own weights"),
@@ -258,6 +311,8 @@ def _optimizer(facts: Facts, specified: Mapping[str, Any], others: Values) -> di
             own = inspect.signature(OPTIMIZERS[name]).parameters["lr"].default
             own = DEFAULTS.get(("optimizer", name), {}).get("lr", own)
             return {"name": (name, "as specified"), "lr": (own / _LR_DIVISORS[name], lr[1])}
+    elif others["model"]["name"] == "image_resnet":
+        lr = (IMAGE_LR, "large, since norms bound the outputs of layers and the learning rate decays to 0")
     else:
         lr = (1e-3, "works for most networks with averaged weights")
     return {
@@ -272,6 +327,11 @@ def _schedule(facts: Facts, specified: Mapping[str, Any], others: Values) -> dic
         return {
             "name": ("constant", f"{name} chooses its own step length"),
             "warmup": (0.0, f"{name} chooses its own step length"),
+        }
+    if others["model"]["name"] == "image_resnet" and name == "adamw":
+        return {
+            "name": ("cosine", "the number of epochs is chosen in advance, and a decay to 0 uses it best"),
+            "warmup": (2.0, "small steps until the optimizer's running averages have settled"),
         }
     return {
         "name": ("constant", "averaged weights replace a decay, without a known end of training"),
@@ -311,13 +371,21 @@ def _stop(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[st
             "objective",
             f"it includes {included}: the loss without may be lowest before training has begun to fit",
         )
+    decays = others["schedule"].get("name") == "cosine" and others["model"]["name"] == "image_resnet"
     return {
-        "max_epochs": (100, "more than most tables need; early stopping ends most runs earlier"),
+        "max_epochs": (
+            epochs_of(facts.rows),
+            f"for {facts.rows:,} images; the learning rate decays over them",
+        )
+        if decays
+        else (100, "more than most tables need; early stopping ends most runs earlier"),
         "patience": (20, "enough epochs to average out the noise of the validation value")
         if validated
         else (None, "there are no validation rows"),
         "monitor": monitor,
-        "min_improvement": (0.01, "earlier, simpler weights unless later ones are better by 1 %"),
+        "min_improvement": (0.0, "the last epochs have the smallest learning rate, and small gains")
+        if decays
+        else (0.01, "earlier, simpler weights unless later ones are better by 1 %"),
         "average": (0.0, "steps on all rows have no noise to average")
         if others["optimizer"]["name"] in WHOLE_DATA
         else (0.0, "the optimizer evaluates the average of its own iterates")

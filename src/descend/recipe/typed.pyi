@@ -65,6 +65,7 @@ __all__ = [
     "HuberLoss",
     "Identity",
     "IdentityOutput",
+    "ImageResNet",
     "Init",
     "InitSpec",
     "InstanceNorm",
@@ -184,6 +185,7 @@ _ModelName: TypeAlias = Literal[
     "resnet",
     "tabm",
     "convnet",
+    "image_resnet",
     "unitary_rnn",
 ]
 
@@ -426,9 +428,9 @@ class Data(Spec):
             them as numbers.
         target_scale: how the targets of a regression are learned: 'standard', minus the mean and
             divided by the standard deviation of the training part; 'log', their logarithms,
-            standardised, of 1 + y if some are 0; 'quantile', their normal scores (target_transform); or
+            standardized, of 1 + y if some are 0; 'quantile', their normal scores (target_transform); or
             'none', in their own units. 'auto' is what the loss takes: counts for 'poisson' and
-            'negative_binomial', standardised targets for others. Predictions and metrics are in the
+            'negative_binomial', standardized targets for others. Predictions and metrics are in the
             units of the targets in any case.
         scale: how numeric inputs are scaled, with statistics of the training part: 'standard',
             'center', 'minmax', 'robust', 'quantile', 'pca', 'whiten', 'zca' or 'none'; or a table with
@@ -442,11 +444,14 @@ class Data(Spec):
             At 10, a number within three standard deviations changes by at most 5 %. It applies only to
             scales with standard deviation 1; 'robust' has a bound of its own.
         augment: random changes of the training rows in each step: names of methods, or tables with a
-            name and settings, in the order in which they are applied.
+            name and settings, in the order in which they are applied; an empty list or 'none' for no
+            changes. 'choose' tries shifts, rotations, scales, flips and colors of images in short runs,
+            and takes those that lower the loss on rows that the runs are not trained on. 'auto' is
+            'choose' for images in memory if 'model.name' is left open too, and no changes otherwise.
         batch_size: number of rows in a batch; 'auto' chooses it by the number of training rows.
         sampling: 'epoch' visits every row once per epoch in a new order, 'with_replacement' samples
             each batch independently, 'full' uses all rows in every step.
-        shuffle: what 'epoch' shuffles: 'rows', all of them; or 'blocks' of neighbouring rows (256 kB),
+        shuffle: what 'epoch' shuffles: 'rows', all of them; or 'blocks' of neighboring rows (256 kB),
             and the rows within windows of blocks (256 MB). Blocks are for 'stream', if the rows do not
             fit into memory and reading each row at random would be slow.
         validation: share of the rows used to decide when to stop; 0 for none.
@@ -460,11 +465,12 @@ class Data(Spec):
             of time. A table specifies more: {kind = "date", parts = ["number", "weekday", "hour"]} the
             parts that are inputs, see date_parts; 'format' how the cells are read, 'day-first',
             'month-first', 'year-first', a pattern such as '%d.%m.%Y %H:%M', or the unit of numbers
-            since 1970-01-01 ('days', 'seconds', 'milliseconds', 'microseconds', 'nanoseconds'); 'zone'
-            the time zone whose local time is meant, such as 'Europe/Paris'. A list of strings, '["S",
-            "M", "L"]', declares ordered categories. {kind = "categorical", encoding = "target"} chooses
-            the encoding of a column: 'onehot', 'target' or 'both'; of an ordered one, with 'order =
-            ["S", "M", "L"]', 'thermometer' or 'ordinal', the standardised rank as one input.
+            since 1970-01-01 ('days', 'seconds', 'milliseconds', 'microseconds', 'nanoseconds'; 'excel':
+            days since 1899-12-30); 'zone' the time zone whose local time is meant, such as
+            'Europe/Paris'. A list of strings, '["S", "M", "L"]', declares ordered categories. {kind =
+            "categorical", encoding = "target"} chooses the encoding of a column: 'onehot', 'target' or
+            'both'; of an ordered one, with 'order = ["S", "M", "L"]', 'thermometer' or 'ordinal', the
+            standardized rank as one input.
         missing: strings that stand for a missing value, in all columns; or a table of such lists by the
             name of the column, {"region": []}, and the defaults for all others. An empty cell is always
             missing. A number in the list, '-999', is missing in any way of writing it, also in a column
@@ -490,7 +496,7 @@ class Data(Spec):
         text_length: the largest number of different n-grams of a text that are used: its words first,
             in their order.
         image_size: side in pixels to which images are resized; 'auto' keeps a common size.
-        image_white: the grey level of white in images with more than 8 bits per pixel, which becomes
+        image_white: the gray level of white in images with more than 8 bits per pixel, which becomes
             255. 'auto' finds it from all images of a folder, by their bit depth.
         stream: whether a Parquet file, or the images of a folder, stay on disk, for data larger than
             memory. Temporary files hold the encoded rows (in 'TMPDIR', an environment variable).
@@ -513,7 +519,7 @@ class Data(Spec):
         scale: _ScaleName | ScaleSpec | str | Mapping[str, Any] = "standard",
         categories: _CategoryEncodingName | CategoryEncodingSpec | str = "onehot",
         clip: float | Literal["none"] = 10.0,
-        augment: _AugmentationName | AugmentationSpec | str | Mapping[str, Any] | Sequence[_AugmentationName | AugmentationSpec | str | Mapping[str, Any]] = (),
+        augment: _AugmentationName | AugmentationSpec | str | Mapping[str, Any] | Sequence[_AugmentationName | AugmentationSpec | str | Mapping[str, Any]] = "auto",
         batch_size: int | Literal["auto"] = "auto",
         sampling: Literal["epoch", "with_replacement", "full"] = "epoch",
         shuffle: Literal["rows", "blocks"] = "rows",
@@ -549,9 +555,19 @@ class Model(ModelSpec):
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
         preset: "quick" trains one network; "good" an ensemble of different ones on tables and vectors
-            (presets). It sets 'members' and 'ensemble', and no key that the recipe specifies. "auto" is
-            "good" for a single training on tables and vectors in memory with validation rows, where the
-            recipe specifies nothing about the network and its training, else "quick".
+            (presets); "best" searches for networks and their ensemble on tables until a time is spent
+            ('minutes', budget). It sets 'members' and 'ensemble', and no key that the recipe specifies.
+            "auto" is "good" for a single training on tables and vectors in memory with validation rows,
+            where the recipe specifies nothing about the network and its training, else "quick".
+        minutes: the time that the preset "best" trains, in minutes of wall time; 10 if left out. Of a
+            resumed run it may be changed.
+        max_rounds: the largest number of rounds of the preset "best"; a run that reaches it before its
+            time is spent depends on nothing but data, recipe and seed. Left out, the time decides. Of a
+            resumed run it may be changed.
+        searched_keys: the keys of the recipe that the preset "best" varies (SEARCHED_KEYS); by default
+            those that the recipe does not specify.
+        distill: whether one network, as the recipe describes it without 'members' and 'ensemble', is
+            trained on the predictions of the ensemble, and is the result (distillation).
         calibration: how the probabilities of classes are calibrated on the validation rows after
             training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
             "temperature" where there are validation rows.
@@ -566,6 +582,9 @@ class Model(ModelSpec):
             best monitored values; "greedy", one after another, each the one that lowers the loss of the
             mean prediction most, with repetition (greedy); "auto" is "greedy" for 'members', else
             "best".
+        ensemble_shrinkage: how far the weights of greedy selection are moved toward equal weights of
+            all networks: 0 leaves them, 1 is the plain mean (shrunk). The weights of few validation
+            rows are noisy.
         pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are
             matched by name; the inputs are scaled by the new data's statistics.
         pretrained_head: what happens to the last layer: "auto" initializes it again where its shape
@@ -577,7 +596,8 @@ class Model(ModelSpec):
             'stop.max_epochs' epochs: "constant", "flat_cosine", "cosine" or "coslog4", each as the
             schedule of that name.
         number_embedding: how each number of a row enters the network: "none", "linear",
-            "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
+            "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding);
+            "auto" is "none".
         degree: the largest exponent. Default 3, a cubic.
         hidden: the widths of the hidden layers.
         activation: a name in 'ACTIVATIONS', a table with 'name' and settings, or a constructor. With
@@ -606,6 +626,8 @@ class Model(ModelSpec):
         head: "flatten" keeps all positions, "average" averages each channel over the positions, "auto"
             flattens up to 4096 features and averages more than that.
         dense: the widths of the hidden layers of the head.
+        reduce: the number of times that the image is halved by 2 × 2 average pooling before the first
+            convolution ('reduce1', …), for large images.
         units: N, the number of complex units of the state.
     """
 
@@ -614,17 +636,22 @@ class Model(ModelSpec):
         *,
         name: _ModelName | Literal["auto"] | str | Callable[..., Any] = "auto",
         output: _OutputName | OutputSpec | str = "auto",
-        preset: Literal["auto", "quick", "good"] = "auto",
+        preset: Literal["auto", "quick", "good", "best"] = "auto",
+        minutes: float | None = None,
+        max_rounds: int | None = None,
+        searched_keys: Sequence[str] = (),
+        distill: bool = False,
         calibration: _CalibrationName | CalibrationSpec | str = "auto",
-        ensemble: int = 1,
-        members: Sequence[Mapping[str, Any]] = (),
+        ensemble: int | Literal["auto"] = "auto",
+        members: Sequence[Mapping[str, Any]] | Literal["auto"] = "auto",
         ensemble_selection: Literal["auto", "best", "greedy"] = "auto",
+        ensemble_shrinkage: float | Literal["auto"] = "auto",
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
         text_dimension: int = 32,
         dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
-        number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
+        number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "auto",
         degree: int = 3,
         hidden: Sequence[int] = (128, 128),
         activation: _ActivationName | ActivationSpec | str | Mapping[str, Any] | Callable[..., Any] = "relu",
@@ -647,6 +674,7 @@ class Model(ModelSpec):
         pool: Literal["max", "average"] = "max",
         head: Literal["auto", "flatten", "average"] = "auto",
         dense: Sequence[int] = (128,),
+        reduce: int = 0,
         units: int = 128,
     ) -> None: ...
 
@@ -655,7 +683,7 @@ class Loss(LossSpec):
     """The section [loss]: what is minimized.
 
     Args:
-        delta: δ, the residual at which the loss becomes linear, in units of the (standardised) target.
+        delta: δ, the residual at which the loss becomes linear, in units of the (standardized) target.
         label_smoothing: α, the weight of the uniform distribution over both classes in the target: y
             becomes (1 − α) y + α/2.
         pos_weight: the factor w of the term of class 1, −w y log p − (1 − y) log(1 − p), as in PyTorch:
@@ -1121,9 +1149,19 @@ class Linear(ModelSpec):
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
         preset: "quick" trains one network; "good" an ensemble of different ones on tables and vectors
-            (presets). It sets 'members' and 'ensemble', and no key that the recipe specifies. "auto" is
-            "good" for a single training on tables and vectors in memory with validation rows, where the
-            recipe specifies nothing about the network and its training, else "quick".
+            (presets); "best" searches for networks and their ensemble on tables until a time is spent
+            ('minutes', budget). It sets 'members' and 'ensemble', and no key that the recipe specifies.
+            "auto" is "good" for a single training on tables and vectors in memory with validation rows,
+            where the recipe specifies nothing about the network and its training, else "quick".
+        minutes: the time that the preset "best" trains, in minutes of wall time; 10 if left out. Of a
+            resumed run it may be changed.
+        max_rounds: the largest number of rounds of the preset "best"; a run that reaches it before its
+            time is spent depends on nothing but data, recipe and seed. Left out, the time decides. Of a
+            resumed run it may be changed.
+        searched_keys: the keys of the recipe that the preset "best" varies (SEARCHED_KEYS); by default
+            those that the recipe does not specify.
+        distill: whether one network, as the recipe describes it without 'members' and 'ensemble', is
+            trained on the predictions of the ensemble, and is the result (distillation).
         calibration: how the probabilities of classes are calibrated on the validation rows after
             training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
             "temperature" where there are validation rows.
@@ -1138,6 +1176,9 @@ class Linear(ModelSpec):
             best monitored values; "greedy", one after another, each the one that lowers the loss of the
             mean prediction most, with repetition (greedy); "auto" is "greedy" for 'members', else
             "best".
+        ensemble_shrinkage: how far the weights of greedy selection are moved toward equal weights of
+            all networks: 0 leaves them, 1 is the plain mean (shrunk). The weights of few validation
+            rows are noisy.
         pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are
             matched by name; the inputs are scaled by the new data's statistics.
         pretrained_head: what happens to the last layer: "auto" initializes it again where its shape
@@ -1149,24 +1190,30 @@ class Linear(ModelSpec):
             'stop.max_epochs' epochs: "constant", "flat_cosine", "cosine" or "coslog4", each as the
             schedule of that name.
         number_embedding: how each number of a row enters the network: "none", "linear",
-            "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
+            "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding);
+            "auto" is "none".
     """
 
     def __init__(
         self,
         *,
         output: _OutputName | OutputSpec | str = "auto",
-        preset: Literal["auto", "quick", "good"] = "auto",
+        preset: Literal["auto", "quick", "good", "best"] = "auto",
+        minutes: float | None = None,
+        max_rounds: int | None = None,
+        searched_keys: Sequence[str] = (),
+        distill: bool = False,
         calibration: _CalibrationName | CalibrationSpec | str = "auto",
-        ensemble: int = 1,
-        members: Sequence[Mapping[str, Any]] = (),
+        ensemble: int | Literal["auto"] = "auto",
+        members: Sequence[Mapping[str, Any]] | Literal["auto"] = "auto",
         ensemble_selection: Literal["auto", "best", "greedy"] = "auto",
+        ensemble_shrinkage: float | Literal["auto"] = "auto",
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
         text_dimension: int = 32,
         dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
-        number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
+        number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "auto",
     ) -> None: ...
 
 @final
@@ -1179,9 +1226,19 @@ class Polynomial(ModelSpec):
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
         preset: "quick" trains one network; "good" an ensemble of different ones on tables and vectors
-            (presets). It sets 'members' and 'ensemble', and no key that the recipe specifies. "auto" is
-            "good" for a single training on tables and vectors in memory with validation rows, where the
-            recipe specifies nothing about the network and its training, else "quick".
+            (presets); "best" searches for networks and their ensemble on tables until a time is spent
+            ('minutes', budget). It sets 'members' and 'ensemble', and no key that the recipe specifies.
+            "auto" is "good" for a single training on tables and vectors in memory with validation rows,
+            where the recipe specifies nothing about the network and its training, else "quick".
+        minutes: the time that the preset "best" trains, in minutes of wall time; 10 if left out. Of a
+            resumed run it may be changed.
+        max_rounds: the largest number of rounds of the preset "best"; a run that reaches it before its
+            time is spent depends on nothing but data, recipe and seed. Left out, the time decides. Of a
+            resumed run it may be changed.
+        searched_keys: the keys of the recipe that the preset "best" varies (SEARCHED_KEYS); by default
+            those that the recipe does not specify.
+        distill: whether one network, as the recipe describes it without 'members' and 'ensemble', is
+            trained on the predictions of the ensemble, and is the result (distillation).
         calibration: how the probabilities of classes are calibrated on the validation rows after
             training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
             "temperature" where there are validation rows.
@@ -1196,6 +1253,9 @@ class Polynomial(ModelSpec):
             best monitored values; "greedy", one after another, each the one that lowers the loss of the
             mean prediction most, with repetition (greedy); "auto" is "greedy" for 'members', else
             "best".
+        ensemble_shrinkage: how far the weights of greedy selection are moved toward equal weights of
+            all networks: 0 leaves them, 1 is the plain mean (shrunk). The weights of few validation
+            rows are noisy.
         pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are
             matched by name; the inputs are scaled by the new data's statistics.
         pretrained_head: what happens to the last layer: "auto" initializes it again where its shape
@@ -1207,7 +1267,8 @@ class Polynomial(ModelSpec):
             'stop.max_epochs' epochs: "constant", "flat_cosine", "cosine" or "coslog4", each as the
             schedule of that name.
         number_embedding: how each number of a row enters the network: "none", "linear",
-            "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
+            "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding);
+            "auto" is "none".
     """
 
     def __init__(
@@ -1215,17 +1276,22 @@ class Polynomial(ModelSpec):
         *,
         degree: int = 3,
         output: _OutputName | OutputSpec | str = "auto",
-        preset: Literal["auto", "quick", "good"] = "auto",
+        preset: Literal["auto", "quick", "good", "best"] = "auto",
+        minutes: float | None = None,
+        max_rounds: int | None = None,
+        searched_keys: Sequence[str] = (),
+        distill: bool = False,
         calibration: _CalibrationName | CalibrationSpec | str = "auto",
-        ensemble: int = 1,
-        members: Sequence[Mapping[str, Any]] = (),
+        ensemble: int | Literal["auto"] = "auto",
+        members: Sequence[Mapping[str, Any]] | Literal["auto"] = "auto",
         ensemble_selection: Literal["auto", "best", "greedy"] = "auto",
+        ensemble_shrinkage: float | Literal["auto"] = "auto",
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
         text_dimension: int = 32,
         dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
-        number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
+        number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "auto",
     ) -> None: ...
 
 @final
@@ -1248,9 +1314,19 @@ class MLP(ModelSpec):
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
         preset: "quick" trains one network; "good" an ensemble of different ones on tables and vectors
-            (presets). It sets 'members' and 'ensemble', and no key that the recipe specifies. "auto" is
-            "good" for a single training on tables and vectors in memory with validation rows, where the
-            recipe specifies nothing about the network and its training, else "quick".
+            (presets); "best" searches for networks and their ensemble on tables until a time is spent
+            ('minutes', budget). It sets 'members' and 'ensemble', and no key that the recipe specifies.
+            "auto" is "good" for a single training on tables and vectors in memory with validation rows,
+            where the recipe specifies nothing about the network and its training, else "quick".
+        minutes: the time that the preset "best" trains, in minutes of wall time; 10 if left out. Of a
+            resumed run it may be changed.
+        max_rounds: the largest number of rounds of the preset "best"; a run that reaches it before its
+            time is spent depends on nothing but data, recipe and seed. Left out, the time decides. Of a
+            resumed run it may be changed.
+        searched_keys: the keys of the recipe that the preset "best" varies (SEARCHED_KEYS); by default
+            those that the recipe does not specify.
+        distill: whether one network, as the recipe describes it without 'members' and 'ensemble', is
+            trained on the predictions of the ensemble, and is the result (distillation).
         calibration: how the probabilities of classes are calibrated on the validation rows after
             training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
             "temperature" where there are validation rows.
@@ -1265,6 +1341,9 @@ class MLP(ModelSpec):
             best monitored values; "greedy", one after another, each the one that lowers the loss of the
             mean prediction most, with repetition (greedy); "auto" is "greedy" for 'members', else
             "best".
+        ensemble_shrinkage: how far the weights of greedy selection are moved toward equal weights of
+            all networks: 0 leaves them, 1 is the plain mean (shrunk). The weights of few validation
+            rows are noisy.
         pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are
             matched by name; the inputs are scaled by the new data's statistics.
         pretrained_head: what happens to the last layer: "auto" initializes it again where its shape
@@ -1276,7 +1355,8 @@ class MLP(ModelSpec):
             'stop.max_epochs' epochs: "constant", "flat_cosine", "cosine" or "coslog4", each as the
             schedule of that name.
         number_embedding: how each number of a row enters the network: "none", "linear",
-            "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
+            "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding);
+            "auto" is "none".
     """
 
     def __init__(
@@ -1291,17 +1371,22 @@ class MLP(ModelSpec):
         scaling_layer: bool = False,
         parametric_activation: bool = False,
         output: _OutputName | OutputSpec | str = "auto",
-        preset: Literal["auto", "quick", "good"] = "auto",
+        preset: Literal["auto", "quick", "good", "best"] = "auto",
+        minutes: float | None = None,
+        max_rounds: int | None = None,
+        searched_keys: Sequence[str] = (),
+        distill: bool = False,
         calibration: _CalibrationName | CalibrationSpec | str = "auto",
-        ensemble: int = 1,
-        members: Sequence[Mapping[str, Any]] = (),
+        ensemble: int | Literal["auto"] = "auto",
+        members: Sequence[Mapping[str, Any]] | Literal["auto"] = "auto",
         ensemble_selection: Literal["auto", "best", "greedy"] = "auto",
+        ensemble_shrinkage: float | Literal["auto"] = "auto",
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
         text_dimension: int = 32,
         dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
-        number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
+        number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "auto",
     ) -> None: ...
 
 @final
@@ -1319,9 +1404,19 @@ class ResNet(ModelSpec):
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
         preset: "quick" trains one network; "good" an ensemble of different ones on tables and vectors
-            (presets). It sets 'members' and 'ensemble', and no key that the recipe specifies. "auto" is
-            "good" for a single training on tables and vectors in memory with validation rows, where the
-            recipe specifies nothing about the network and its training, else "quick".
+            (presets); "best" searches for networks and their ensemble on tables until a time is spent
+            ('minutes', budget). It sets 'members' and 'ensemble', and no key that the recipe specifies.
+            "auto" is "good" for a single training on tables and vectors in memory with validation rows,
+            where the recipe specifies nothing about the network and its training, else "quick".
+        minutes: the time that the preset "best" trains, in minutes of wall time; 10 if left out. Of a
+            resumed run it may be changed.
+        max_rounds: the largest number of rounds of the preset "best"; a run that reaches it before its
+            time is spent depends on nothing but data, recipe and seed. Left out, the time decides. Of a
+            resumed run it may be changed.
+        searched_keys: the keys of the recipe that the preset "best" varies (SEARCHED_KEYS); by default
+            those that the recipe does not specify.
+        distill: whether one network, as the recipe describes it without 'members' and 'ensemble', is
+            trained on the predictions of the ensemble, and is the result (distillation).
         calibration: how the probabilities of classes are calibrated on the validation rows after
             training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
             "temperature" where there are validation rows.
@@ -1336,6 +1431,9 @@ class ResNet(ModelSpec):
             best monitored values; "greedy", one after another, each the one that lowers the loss of the
             mean prediction most, with repetition (greedy); "auto" is "greedy" for 'members', else
             "best".
+        ensemble_shrinkage: how far the weights of greedy selection are moved toward equal weights of
+            all networks: 0 leaves them, 1 is the plain mean (shrunk). The weights of few validation
+            rows are noisy.
         pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are
             matched by name; the inputs are scaled by the new data's statistics.
         pretrained_head: what happens to the last layer: "auto" initializes it again where its shape
@@ -1347,7 +1445,8 @@ class ResNet(ModelSpec):
             'stop.max_epochs' epochs: "constant", "flat_cosine", "cosine" or "coslog4", each as the
             schedule of that name.
         number_embedding: how each number of a row enters the network: "none", "linear",
-            "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
+            "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding);
+            "auto" is "none".
     """
 
     def __init__(
@@ -1361,17 +1460,22 @@ class ResNet(ModelSpec):
         dropout: float = 0.1,
         residual_dropout: float = 0.0,
         output: _OutputName | OutputSpec | str = "auto",
-        preset: Literal["auto", "quick", "good"] = "auto",
+        preset: Literal["auto", "quick", "good", "best"] = "auto",
+        minutes: float | None = None,
+        max_rounds: int | None = None,
+        searched_keys: Sequence[str] = (),
+        distill: bool = False,
         calibration: _CalibrationName | CalibrationSpec | str = "auto",
-        ensemble: int = 1,
-        members: Sequence[Mapping[str, Any]] = (),
+        ensemble: int | Literal["auto"] = "auto",
+        members: Sequence[Mapping[str, Any]] | Literal["auto"] = "auto",
         ensemble_selection: Literal["auto", "best", "greedy"] = "auto",
+        ensemble_shrinkage: float | Literal["auto"] = "auto",
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
         text_dimension: int = 32,
         dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
-        number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
+        number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "auto",
     ) -> None: ...
 
 @final
@@ -1391,9 +1495,19 @@ class TabM(ModelSpec):
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
         preset: "quick" trains one network; "good" an ensemble of different ones on tables and vectors
-            (presets). It sets 'members' and 'ensemble', and no key that the recipe specifies. "auto" is
-            "good" for a single training on tables and vectors in memory with validation rows, where the
-            recipe specifies nothing about the network and its training, else "quick".
+            (presets); "best" searches for networks and their ensemble on tables until a time is spent
+            ('minutes', budget). It sets 'members' and 'ensemble', and no key that the recipe specifies.
+            "auto" is "good" for a single training on tables and vectors in memory with validation rows,
+            where the recipe specifies nothing about the network and its training, else "quick".
+        minutes: the time that the preset "best" trains, in minutes of wall time; 10 if left out. Of a
+            resumed run it may be changed.
+        max_rounds: the largest number of rounds of the preset "best"; a run that reaches it before its
+            time is spent depends on nothing but data, recipe and seed. Left out, the time decides. Of a
+            resumed run it may be changed.
+        searched_keys: the keys of the recipe that the preset "best" varies (SEARCHED_KEYS); by default
+            those that the recipe does not specify.
+        distill: whether one network, as the recipe describes it without 'members' and 'ensemble', is
+            trained on the predictions of the ensemble, and is the result (distillation).
         calibration: how the probabilities of classes are calibrated on the validation rows after
             training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
             "temperature" where there are validation rows.
@@ -1408,6 +1522,9 @@ class TabM(ModelSpec):
             best monitored values; "greedy", one after another, each the one that lowers the loss of the
             mean prediction most, with repetition (greedy); "auto" is "greedy" for 'members', else
             "best".
+        ensemble_shrinkage: how far the weights of greedy selection are moved toward equal weights of
+            all networks: 0 leaves them, 1 is the plain mean (shrunk). The weights of few validation
+            rows are noisy.
         pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are
             matched by name; the inputs are scaled by the new data's statistics.
         pretrained_head: what happens to the last layer: "auto" initializes it again where its shape
@@ -1419,7 +1536,8 @@ class TabM(ModelSpec):
             'stop.max_epochs' epochs: "constant", "flat_cosine", "cosine" or "coslog4", each as the
             schedule of that name.
         number_embedding: how each number of a row enters the network: "none", "linear",
-            "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
+            "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding);
+            "auto" is "none".
     """
 
     def __init__(
@@ -1432,17 +1550,22 @@ class TabM(ModelSpec):
         adapters: Literal["all", "first"] = "all",
         adapter_init: Literal["signs", "normal", "ones"] = "signs",
         output: _OutputName | OutputSpec | str = "auto",
-        preset: Literal["auto", "quick", "good"] = "auto",
+        preset: Literal["auto", "quick", "good", "best"] = "auto",
+        minutes: float | None = None,
+        max_rounds: int | None = None,
+        searched_keys: Sequence[str] = (),
+        distill: bool = False,
         calibration: _CalibrationName | CalibrationSpec | str = "auto",
-        ensemble: int = 1,
-        members: Sequence[Mapping[str, Any]] = (),
+        ensemble: int | Literal["auto"] = "auto",
+        members: Sequence[Mapping[str, Any]] | Literal["auto"] = "auto",
         ensemble_selection: Literal["auto", "best", "greedy"] = "auto",
+        ensemble_shrinkage: float | Literal["auto"] = "auto",
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
         text_dimension: int = 32,
         dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
-        number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
+        number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "auto",
     ) -> None: ...
 
 @final
@@ -1465,9 +1588,19 @@ class ConvNet(ModelSpec):
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
         preset: "quick" trains one network; "good" an ensemble of different ones on tables and vectors
-            (presets). It sets 'members' and 'ensemble', and no key that the recipe specifies. "auto" is
-            "good" for a single training on tables and vectors in memory with validation rows, where the
-            recipe specifies nothing about the network and its training, else "quick".
+            (presets); "best" searches for networks and their ensemble on tables until a time is spent
+            ('minutes', budget). It sets 'members' and 'ensemble', and no key that the recipe specifies.
+            "auto" is "good" for a single training on tables and vectors in memory with validation rows,
+            where the recipe specifies nothing about the network and its training, else "quick".
+        minutes: the time that the preset "best" trains, in minutes of wall time; 10 if left out. Of a
+            resumed run it may be changed.
+        max_rounds: the largest number of rounds of the preset "best"; a run that reaches it before its
+            time is spent depends on nothing but data, recipe and seed. Left out, the time decides. Of a
+            resumed run it may be changed.
+        searched_keys: the keys of the recipe that the preset "best" varies (SEARCHED_KEYS); by default
+            those that the recipe does not specify.
+        distill: whether one network, as the recipe describes it without 'members' and 'ensemble', is
+            trained on the predictions of the ensemble, and is the result (distillation).
         calibration: how the probabilities of classes are calibrated on the validation rows after
             training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
             "temperature" where there are validation rows.
@@ -1482,6 +1615,9 @@ class ConvNet(ModelSpec):
             best monitored values; "greedy", one after another, each the one that lowers the loss of the
             mean prediction most, with repetition (greedy); "auto" is "greedy" for 'members', else
             "best".
+        ensemble_shrinkage: how far the weights of greedy selection are moved toward equal weights of
+            all networks: 0 leaves them, 1 is the plain mean (shrunk). The weights of few validation
+            rows are noisy.
         pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are
             matched by name; the inputs are scaled by the new data's statistics.
         pretrained_head: what happens to the last layer: "auto" initializes it again where its shape
@@ -1493,7 +1629,8 @@ class ConvNet(ModelSpec):
             'stop.max_epochs' epochs: "constant", "flat_cosine", "cosine" or "coslog4", each as the
             schedule of that name.
         number_embedding: how each number of a row enters the network: "none", "linear",
-            "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
+            "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding);
+            "auto" is "none".
     """
 
     def __init__(
@@ -1510,32 +1647,52 @@ class ConvNet(ModelSpec):
         dense: Sequence[int] = (128,),
         dropout: float = 0.0,
         output: _OutputName | OutputSpec | str = "auto",
-        preset: Literal["auto", "quick", "good"] = "auto",
+        preset: Literal["auto", "quick", "good", "best"] = "auto",
+        minutes: float | None = None,
+        max_rounds: int | None = None,
+        searched_keys: Sequence[str] = (),
+        distill: bool = False,
         calibration: _CalibrationName | CalibrationSpec | str = "auto",
-        ensemble: int = 1,
-        members: Sequence[Mapping[str, Any]] = (),
+        ensemble: int | Literal["auto"] = "auto",
+        members: Sequence[Mapping[str, Any]] | Literal["auto"] = "auto",
         ensemble_selection: Literal["auto", "best", "greedy"] = "auto",
+        ensemble_shrinkage: float | Literal["auto"] = "auto",
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
         text_dimension: int = 32,
         dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
-        number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
+        number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "auto",
     ) -> None: ...
 
 @final
-class UnitaryRNN(ModelSpec):
-    """Build a unitary recurrent network, which processes a row step by step with a norm-preserving
-    recurrent matrix.
+class ImageResNet(ModelSpec):
+    """Build a residual convolutional network for images.
 
     Args:
-        units: N, the number of complex units of the state.
+        channels: the number of channels of each stage; the first stage has no blocks.
+        blocks: the number of residual blocks of each further stage.
+        reduce: the number of times that the image is halved by 2 × 2 average pooling before the first
+            convolution ('reduce1', …), for large images.
+        activation: a name in 'ACTIVATIONS', a table with 'name' and settings, or a constructor.
+        norm: a name in 'NORMS', a table with 'name' and settings, or a constructor.
+        dropout: the probability to drop an input of the output layer.
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
         preset: "quick" trains one network; "good" an ensemble of different ones on tables and vectors
-            (presets). It sets 'members' and 'ensemble', and no key that the recipe specifies. "auto" is
-            "good" for a single training on tables and vectors in memory with validation rows, where the
-            recipe specifies nothing about the network and its training, else "quick".
+            (presets); "best" searches for networks and their ensemble on tables until a time is spent
+            ('minutes', budget). It sets 'members' and 'ensemble', and no key that the recipe specifies.
+            "auto" is "good" for a single training on tables and vectors in memory with validation rows,
+            where the recipe specifies nothing about the network and its training, else "quick".
+        minutes: the time that the preset "best" trains, in minutes of wall time; 10 if left out. Of a
+            resumed run it may be changed.
+        max_rounds: the largest number of rounds of the preset "best"; a run that reaches it before its
+            time is spent depends on nothing but data, recipe and seed. Left out, the time decides. Of a
+            resumed run it may be changed.
+        searched_keys: the keys of the recipe that the preset "best" varies (SEARCHED_KEYS); by default
+            those that the recipe does not specify.
+        distill: whether one network, as the recipe describes it without 'members' and 'ensemble', is
+            trained on the predictions of the ensemble, and is the result (distillation).
         calibration: how the probabilities of classes are calibrated on the validation rows after
             training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
             "temperature" where there are validation rows.
@@ -1550,6 +1707,9 @@ class UnitaryRNN(ModelSpec):
             best monitored values; "greedy", one after another, each the one that lowers the loss of the
             mean prediction most, with repetition (greedy); "auto" is "greedy" for 'members', else
             "best".
+        ensemble_shrinkage: how far the weights of greedy selection are moved toward equal weights of
+            all networks: 0 leaves them, 1 is the plain mean (shrunk). The weights of few validation
+            rows are noisy.
         pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are
             matched by name; the inputs are scaled by the new data's statistics.
         pretrained_head: what happens to the last layer: "auto" initializes it again where its shape
@@ -1561,7 +1721,91 @@ class UnitaryRNN(ModelSpec):
             'stop.max_epochs' epochs: "constant", "flat_cosine", "cosine" or "coslog4", each as the
             schedule of that name.
         number_embedding: how each number of a row enters the network: "none", "linear",
-            "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
+            "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding);
+            "auto" is "none".
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: Sequence[int] = (16, 32, 64),
+        blocks: int = 1,
+        reduce: int = 0,
+        activation: _ActivationName | ActivationSpec | str | Mapping[str, Any] | Callable[..., Any] = "relu",
+        norm: _NormName | NormSpec | str | Mapping[str, Any] | Callable[..., Any] = "batch",
+        dropout: float = 0.0,
+        output: _OutputName | OutputSpec | str = "auto",
+        preset: Literal["auto", "quick", "good", "best"] = "auto",
+        minutes: float | None = None,
+        max_rounds: int | None = None,
+        searched_keys: Sequence[str] = (),
+        distill: bool = False,
+        calibration: _CalibrationName | CalibrationSpec | str = "auto",
+        ensemble: int | Literal["auto"] = "auto",
+        members: Sequence[Mapping[str, Any]] | Literal["auto"] = "auto",
+        ensemble_selection: Literal["auto", "best", "greedy"] = "auto",
+        ensemble_shrinkage: float | Literal["auto"] = "auto",
+        pretrained: str | None = None,
+        pretrained_head: Literal["auto", "keep", "replace"] = "auto",
+        freeze: str | Sequence[str] = (),
+        text_dimension: int = 32,
+        dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
+        number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "auto",
+    ) -> None: ...
+
+@final
+class UnitaryRNN(ModelSpec):
+    """Build a unitary recurrent network, which processes a row step by step with a norm-preserving
+    recurrent matrix.
+
+    Args:
+        units: N, the number of complex units of the state.
+        output: the output activation, which turns raw outputs into predictions; "auto" follows from the
+            task.
+        preset: "quick" trains one network; "good" an ensemble of different ones on tables and vectors
+            (presets); "best" searches for networks and their ensemble on tables until a time is spent
+            ('minutes', budget). It sets 'members' and 'ensemble', and no key that the recipe specifies.
+            "auto" is "good" for a single training on tables and vectors in memory with validation rows,
+            where the recipe specifies nothing about the network and its training, else "quick".
+        minutes: the time that the preset "best" trains, in minutes of wall time; 10 if left out. Of a
+            resumed run it may be changed.
+        max_rounds: the largest number of rounds of the preset "best"; a run that reaches it before its
+            time is spent depends on nothing but data, recipe and seed. Left out, the time decides. Of a
+            resumed run it may be changed.
+        searched_keys: the keys of the recipe that the preset "best" varies (SEARCHED_KEYS); by default
+            those that the recipe does not specify.
+        distill: whether one network, as the recipe describes it without 'members' and 'ensemble', is
+            trained on the predictions of the ensemble, and is the result (distillation).
+        calibration: how the probabilities of classes are calibrated on the validation rows after
+            training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
+            "temperature" where there are validation rows.
+        ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
+            are the random samples 0, 1, ... under the seed; with more 'init.restarts', the best of
+            these on the validation rows.
+        members: the networks of an ensemble that differ, each a table of the keys in which it differs
+            from the recipe, such as {"model.hidden" = [64], "optimizer.lr" = 0.01}; keys of model,
+            loss, init, optimizer, schedule, gradient and regularize. Each is trained 'init.restarts'
+            times, and 'ensemble' is the largest number that is kept.
+        ensemble_selection: how they are chosen on the validation rows: "best", the networks with the
+            best monitored values; "greedy", one after another, each the one that lowers the loss of the
+            mean prediction most, with repetition (greedy); "auto" is "greedy" for 'members', else
+            "best".
+        ensemble_shrinkage: how far the weights of greedy selection are moved toward equal weights of
+            all networks: 0 leaves them, 1 is the plain mean (shrunk). The weights of few validation
+            rows are noisy.
+        pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are
+            matched by name; the inputs are scaled by the new data's statistics.
+        pretrained_head: what happens to the last layer: "auto" initializes it again where its shape
+            differs, as with other classes, "replace" always does, "keep" never.
+        freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
+            statistics of frozen modules are not updated either.
+        text_dimension: the size of the learned embedding of a text column (TextEmbedding).
+        dropout_schedule: a schedule of the rates of all dropout layers over the training, of
+            'stop.max_epochs' epochs: "constant", "flat_cosine", "cosine" or "coslog4", each as the
+            schedule of that name.
+        number_embedding: how each number of a row enters the network: "none", "linear",
+            "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding);
+            "auto" is "none".
     """
 
     def __init__(
@@ -1569,28 +1813,33 @@ class UnitaryRNN(ModelSpec):
         *,
         units: int = 128,
         output: _OutputName | OutputSpec | str = "auto",
-        preset: Literal["auto", "quick", "good"] = "auto",
+        preset: Literal["auto", "quick", "good", "best"] = "auto",
+        minutes: float | None = None,
+        max_rounds: int | None = None,
+        searched_keys: Sequence[str] = (),
+        distill: bool = False,
         calibration: _CalibrationName | CalibrationSpec | str = "auto",
-        ensemble: int = 1,
-        members: Sequence[Mapping[str, Any]] = (),
+        ensemble: int | Literal["auto"] = "auto",
+        members: Sequence[Mapping[str, Any]] | Literal["auto"] = "auto",
         ensemble_selection: Literal["auto", "best", "greedy"] = "auto",
+        ensemble_shrinkage: float | Literal["auto"] = "auto",
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
         text_dimension: int = 32,
         dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
-        number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
+        number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "auto",
     ) -> None: ...
 
 @final
 class MSELoss(LossSpec):
-    """Mean squared error, whose minimiser is the conditional mean."""
+    """Mean squared error, whose minimizer is the conditional mean."""
 
     def __init__(self) -> None: ...
 
 @final
 class L1Loss(LossSpec):
-    """Mean absolute error, whose minimiser is the conditional median; outliers have less influence."""
+    """Mean absolute error, whose minimizer is the conditional median; outliers have less influence."""
 
     def __init__(self) -> None: ...
 
@@ -1599,7 +1848,7 @@ class HuberLoss(LossSpec):
     """Huber loss: quadratic for small residuals and linear for large ones; smooth, and robust to outliers.
 
     Args:
-        delta: δ, the residual at which the loss becomes linear, in units of the (standardised) target.
+        delta: δ, the residual at which the loss becomes linear, in units of the (standardized) target.
     """
 
     def __init__(
@@ -1679,7 +1928,7 @@ class WassersteinLoss(LossSpec):
 
 @final
 class QuantileLoss(LossSpec):
-    """Pinball loss, whose minimiser is the conditional quantile of a level.
+    """Pinball loss, whose minimizer is the conditional quantile of a level.
 
     Args:
         level: the level t, between 0 and 1, or several. With several levels the prediction is the
@@ -2568,7 +2817,7 @@ class Newton(OptimizerSpec):
 
 @final
 class TrustRegion(OptimizerSpec):
-    """Steihaug's trust region method: the step minimises a quadratic model within a ball of adaptive
+    """Steihaug's trust region method: the step minimizes a quadratic model within a ball of adaptive
     radius.
 
     Args:
@@ -3339,13 +3588,13 @@ class FlatCosine(ScheduleSpec):
 
 @final
 class StandardScale(ScaleSpec):
-    """Standardise each input to mean 0 and standard deviation 1."""
+    """Standardize each input to mean 0 and standard deviation 1."""
 
     def __init__(self) -> None: ...
 
 @final
 class CenterScale(ScaleSpec):
-    """Centre each input to mean 0, without changing its unit."""
+    """Center each input to mean 0, without changing its unit."""
 
     def __init__(self) -> None: ...
 
@@ -3357,7 +3606,7 @@ class MinMaxScale(ScaleSpec):
 
 @final
 class RobustScale(ScaleSpec):
-    """Centre each input by its median and divide it by the distance of its quartiles; then bound it
+    """Center each input by its median and divide it by the distance of its quartiles; then bound it
     smoothly.
 
     Args:
@@ -3446,7 +3695,7 @@ class StandardTargetScale(TargetScaleSpec):
 
 @final
 class LogTargetScale(TargetScaleSpec):
-    """Learn the logarithm of positive targets, standardised; of 1 + y if some of them are 0."""
+    """Learn the logarithm of positive targets, standardized; of 1 + y if some of them are 0."""
 
     def __init__(self) -> None: ...
 
@@ -3507,7 +3756,7 @@ class Translate(AugmentationSpec):
 
 @final
 class Rotate(AugmentationSpec):
-    """Random rotation about the centre, by bilinear interpolation; pixels outside the image are black.
+    """Random rotation about the center, by bilinear interpolation; pixels outside the image are black.
 
     Args:
         degrees: the largest angle d; the angle is uniform in [-d, d].

@@ -154,7 +154,9 @@ def _section(
         else:
             checked, fault = check(known[key], value)
             # The argument "activation" of a network from an import path may mean anything.
-            if fault is None and (section.name, key) in CHOICES and (in_catalogue or key in own):
+            if (section.name, key) == ("data", "augment") and checked in ("choose", "none"):
+                checked = checked if checked == "choose" else ()
+            elif fault is None and (section.name, key) in CHOICES and (in_catalogue or key in own):
                 checked = _choice(section.name, key, checked, allow_imports, report)
             elif fault is None and section.name == "optimizer" and key in WRAPPERS:
                 checked = _wrapper(key, checked, report)

@@ -29,12 +29,13 @@ from descend.process.forks import REMEDY
 from descend.recipe import Recipe
 from descend.recipe.augment import build_augmentations
 from descend.recipe.calibration import build_calibration
-from descend.recipe.defaults import facts_of
+from descend.recipe.defaults import CHOOSE, facts_of
 from descend.recipe.distillation import check_distillation
 from descend.recipe.loss_requirements import loss_requirements
 from descend.recipe.members import resolve_members
 from descend.recipe.resolve import Resolved, resolve
 from descend.recipe.time_budget import check_time_budget
+from descend.runs.augmentation_choice import AugmentationChoice, choose_augmentation, refusal
 from descend.runs.folder import ENVIRONMENT, RECIPE, SCHEMA, is_started, why_unfinished
 from descend.runs.monitored import check_monitored
 from descend.runs.recorded_data import difference, explained, given_parts, references_of
@@ -111,6 +112,7 @@ class Planner:
         data: as of :func:`descend.train`.
         device: shorthand for the recipes' ``engine.device``.
         allow_imports: whether recipe files may contain import paths.
+        own_model: whether a module that the recipes do not describe is trained. Default False.
         ensembles: whether a recipe that leaves ``model.preset`` to "auto" may train several networks. Default False.
         refits: whether a network may be trained again on all rows (``stop.refit``). Default True.
         **data_options: fields of :class:`descend.TrainingData`.
@@ -127,6 +129,7 @@ class Planner:
         *,
         device: str | None = None,
         allow_imports: bool = False,
+        own_model: bool = False,
         ensembles: bool = False,
         refits: bool = True,
         **data_options: Unpack[DataOptions],
@@ -141,6 +144,8 @@ class Planner:
         self._refits = refits
         self._sources: dict[str, Source] = {}
         self._prepared: dict[tuple[str, int], Prepared] = {}
+        self._own_model = own_model
+        self._augmentations: dict[str, AugmentationChoice] = {}
         self._taken: list[tuple[Parts, Source]] = []
 
     def plan(
@@ -189,7 +194,7 @@ class Planner:
             self._prepared[key] = prepared
         prepared = self._prepared[key]
         chosen = choose_device(requested.get("engine.device", "auto"))
-        facts = facts_of(prepared.schema, str(chosen))
+        facts = dataclasses.replace(facts_of(prepared.schema, str(chosen)), own_model=self._own_model)
         resolved = resolve_members(resolve(requested, facts), requested, facts)
         check_time_budget(
             requested, facts, in_memory=not (prepared.train.stored or prepared.train.inputs is None)
@@ -198,8 +203,36 @@ class Planner:
         check_monitored(resolved.recipe, prepared)
         build_calibration(resolved.recipe, facts_of(prepared.schema))
         layout = layout_of(prepared.schema, prepared.preprocess)
+        if resolved.recipe.data["augment"] == CHOOSE:
+            why_not = refusal(prepared, layout)
+            if why_not and requested.data.get("augment") == CHOOSE:
+                raise RecipeError(
+                    [Problem("data", "augment", why_not, 'name augmentations that fit, or use "none"')]
+                )
+            choice = self._augmentation(resolved.recipe, prepared, source, seed, chosen, why_not)
+            recipe = resolved.recipe.replace({"data.augment": choice.augment})
+            resolved = Resolved(recipe, {**resolved.reasons, "data.augment": choice.reason})
         build_augmentations(resolved.recipe, layout, facts_of(prepared.schema))
         return Plan(source, prepared, resolved, seed, references_of(self._data))
+
+    def _augmentation(
+        self,
+        recipe: Recipe,
+        prepared: Prepared,
+        source: Source,
+        seed: int,
+        device: torch.device,
+        why_not: str,
+    ) -> AugmentationChoice:
+        """Return the augmentation that short runs choose, or none for a reason; equal choices are made once."""
+        if why_not:
+            return AugmentationChoice((), why_not, {})
+        key = repr((id(prepared), seed, dict(recipe.loss), recipe.model["output"], str(device)))
+        if key not in self._augmentations:
+            self._augmentations[key] = choose_augmentation(
+                prepared, recipe, seed, device, together=source.groups is not None
+            )
+        return self._augmentations[key]
 
     def resumed(
         self,
@@ -348,18 +381,26 @@ def plan_run(
     seed: int = 0,
     device: str | None = None,
     allow_imports: bool = False,
+    own_model: bool = False,
     ensembles: bool = True,
     **data_options: Unpack[DataOptions],
 ) -> Plan:
     """Return the plan of a new run, or, with ``resume``, of the run in a folder; the folder is checked first.
 
-    ``folder`` is the run folder, or None, and ``ensembles`` is as for :class:`Planner`, with the default True; all other
-    arguments are those of :func:`descend.train`.
+    ``folder`` is the run folder, or None, ``own_model`` and ``ensembles`` are as for :class:`Planner`, the latter with the
+    default True; all other arguments are those of :func:`descend.train`.
 
     Raises:
         RunError: the folder is in use, or does not contain a run that these data and this recipe continue.
     """
-    planner = Planner(data, device=device, allow_imports=allow_imports, ensembles=ensembles, **data_options)
+    planner = Planner(
+        data,
+        device=device,
+        allow_imports=allow_imports,
+        own_model=own_model,
+        ensembles=ensembles,
+        **data_options,
+    )
     if resume:
         if folder is None:
             raise UserError("resume=True requires out=<run folder>")
