@@ -6,7 +6,7 @@ import copy
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -33,12 +33,14 @@ class Trial:
         before: the loss on all rows before.
         after: the loss on all rows after; infinite if a number was not finite.
         unchanged: the names of trainable parameters that did not change.
+        gradients: the root mean square of the last gradient of each weight of two or more dimensions.
     """
 
     losses: tuple[float, ...]
     before: float
     after: float
     unchanged: tuple[str, ...] = ()
+    gradients: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -73,9 +75,10 @@ class Program:
         """The calls of a forward and backward pass on all rows, in training mode."""
         model, _ = self.copies()
         model.train()
-        with undisturbed_randomness(), FunctionCalls() as observed:
+        observed = FunctionCalls()
+        with undisturbed_randomness(), observed:
             outputs = model(self.inputs)
-            self._outputs = outputs.detach()
+            self._outputs: Tensor = outputs.detach()
             value = self.loss(outputs, self.targets)
             self._value = float(value.detach().mean())
             if value.requires_grad:
@@ -111,12 +114,15 @@ class Program:
 
     @functools.cached_property
     def layer_gradients(self) -> Mapping[str, float]:
-        """The root mean square of the gradient of each weight of two or more dimensions, in the order of the layers."""
-        return {
-            name: float(gradient.double().square().mean().sqrt())
-            for name, gradient in self.gradients.items()
-            if gradient.dim() > 1
-        }
+        """The root mean square of the gradient of each weight of two or more dimensions, in the order of the layers.
+
+        It is that of the initial weights; where an output layer starts at 0, and stops all gradients, that of the last step of
+        a short training.
+        """
+        found = _sizes(self.gradients)
+        trained = self.trial().gradients
+        stopped = any(size == 0.0 for size in found.values())
+        return trained if stopped and all(map(math.isfinite, trained.values())) and trained else found
 
     @functools.cached_property
     def ends_in_activation(self) -> bool:
@@ -169,11 +175,11 @@ class Program:
         shape = (len(self.inputs), *start.shape[1:])
         search = torch.optim.LBFGS([start], max_iter=100, line_search_fn="strong_wolfe")
 
-        def closure() -> Tensor:
+        def closure() -> float:
             search.zero_grad()
             value = self.loss(start.expand(shape), targets).mean()
             value.backward()
-            return value.detach()
+            return value.detach()  # type: ignore[return-value]  # torch's optimizers take a tensor, its annotation a number
 
         try:
             with undisturbed_randomness():
@@ -219,12 +225,12 @@ class Program:
             torch.manual_seed(0)
             return self.loss(model(inputs), targets).mean()
 
-        def closure() -> Tensor:
+        def closure() -> float:
             assert optimizer is not None
             optimizer.zero_grad()
             loss = value()
             loss.backward()
-            return loss
+            return loss  # type: ignore[return-value]  # torch's optimizers take a tensor, its annotation a number
 
         with undisturbed_randomness():
             before = [p.detach().clone() for p in parameters]
@@ -276,12 +282,12 @@ class Program:
             for batch in order:
                 x, y = inputs[batch], targets[batch]
 
-                def closure(x: Tensor = x, y: Tensor = y) -> Tensor:
+                def closure(x: Tensor = x, y: Tensor = y) -> float:
                     optimizer.zero_grad()
                     value = self.loss(model(x), y).mean()
                     value.backward()
                     losses.append(float(value.detach()))
-                    return value
+                    return value  # type: ignore[return-value]  # as above
 
                 optimizer.step(closure)
                 if not math.isfinite(losses[-1]):
@@ -290,7 +296,10 @@ class Program:
         unchanged = tuple(
             name for name, p in model.named_parameters() if p.requires_grad and torch.equal(p, start[name])
         )
-        return Trial(tuple(losses), before, after if math.isfinite(after) else math.inf, unchanged)
+        last = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+        return Trial(
+            tuple(losses), before, after if math.isfinite(after) else math.inf, unchanged, _sizes(last)
+        )
 
     def _loss_of(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
         """The loss in training mode, so that batch norms do not need running averages; buffers are restored."""
@@ -309,6 +318,14 @@ def _order(rows: int, size: int, steps: int) -> Sequence[Tensor]:
         split = list(torch.randperm(rows, generator=source).split(max(1, size)))
         found += split[:-1] if len(split) > 1 and len(split[-1]) < size else split
     return found[:steps]
+
+
+def _sizes(gradients: Mapping[str, Tensor]) -> dict[str, float]:
+    return {
+        name: float(gradient.detach().double().square().mean().sqrt())
+        for name, gradient in gradients.items()
+        if gradient.dim() > 1
+    }
 
 
 def _initialize(model: nn.Module) -> None:

@@ -126,7 +126,8 @@ class RunCase:
         if rows is None:
             return []
         model = self.run.model
-        with FunctionCalls(any_graph=True) as observed:
+        observed = FunctionCalls(any_graph=True)
+        with observed, torch.no_grad():
             model(rows.to(next(model.parameters()).device))
         return observed.activations
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from descend.doctor.causes.absent_class import AbsentClass
 from descend.doctor.causes.bad_initialization import BadInitialization
+from descend.doctor.causes.base import Cause
 from descend.doctor.causes.batch_too_large import BatchTooLarge
 from descend.doctor.causes.class_imbalance import ClassImbalance
 from descend.doctor.causes.clipping_always import ClippingAlways

@@ -65,7 +65,8 @@ class LearningRateTooHigh(Cause):
         if not isinstance(rate, float | int) or not rate > 0:
             return []
         evidence = ["training diverged"] if case.run.failed else _unrest(case.curve("train"))
-        return [cls.proposal({"optimizer.lr": rate * factor}, *evidence) for factor in (0.3, 0.1, 0.01)]
+        factors = (0.1, 0.01, 1e-3, 1e-4) if case.run.failed else (0.3, 0.1, 0.01)
+        return [cls.proposal({"optimizer.lr": rate * factor}, *evidence) for factor in factors]
 
 
 def _unrest(losses: list[float]) -> list[str]:
