@@ -36,12 +36,13 @@ from descend.recipe.members import resolve_members
 from descend.recipe.resolve import Resolved, resolve
 from descend.recipe.time_budget import check_time_budget
 from descend.runs.augmentation_choice import AugmentationChoice, choose_augmentation, refusal
+from descend.runs.data_settings import data_settings
 from descend.runs.folder import ENVIRONMENT, RECIPE, SCHEMA, is_started, why_unfinished
 from descend.runs.monitored import check_monitored
 from descend.runs.recorded_data import difference, explained, given_parts, references_of
 from descend.runs.resume import amended_recipe
 
-__all__ = ["Parts", "Plan", "Planner", "as_recipe", "choose_device", "data_settings", "plan_run"]
+__all__ = ["Parts", "Plan", "Planner", "as_recipe", "choose_device", "plan_run"]
 
 
 @dataclass(frozen=True)
@@ -86,23 +87,8 @@ def as_recipe(recipe: Recipe | Mapping[str, Any] | str | Path | None, allow_impo
     return Recipe.of(recipe)
 
 
-BATCH_KEYS = ("batch_size", "sampling", "shuffle", "augment")
-"""Keys of ``[data]`` that determine batches; preparing the rows does not depend on them."""
-
 Parts = Mapping[str, Any]
 """The row numbers of "train", "validation" and "test". A row may occur several times, or in no part."""
-
-
-def data_settings(recipe: Recipe) -> tuple[DataSettings, bool]:
-    """Return how data are prepared for a recipe, and whether its loss is the reason that the task is a regression."""
-    settings = DataSettings(**{k: v for k, v in recipe.data.items() if v is not None and k not in BATCH_KEYS})
-    raw = loss_requirements(recipe.loss).target_space == "raw"
-    if settings.target_scale == "auto":
-        settings = dataclasses.replace(settings, target_scale="none" if raw else "standard")
-    of_loss = raw and settings.task == "auto"  # counts are numbers, however few different ones there are
-    if of_loss:
-        settings = dataclasses.replace(settings, task="regression")
-    return settings, of_loss
 
 
 class Planner:
@@ -140,8 +126,7 @@ class Planner:
         )
         if targets := self._data.targets:
             self._overrides["data.target"] = targets[0] if len(targets) == 1 else list(targets)
-        self._allow_imports, self._ensembles = allow_imports, ensembles
-        self._refits = refits
+        self._allow_imports, self._ensembles, self._refits = allow_imports, ensembles, refits
         self._sources: dict[str, Source] = {}
         self._prepared: dict[tuple[str, int], Prepared] = {}
         self._own_model = own_model
@@ -168,11 +153,9 @@ class Planner:
         if not self._ensembles and requested.model.get("preset", "auto") == "auto":
             requested = requested.replace({"model.preset": "quick"})
         if requested.get("stop.refit") and not self._refits:
-            message = "networks that are compared with others are not trained again on all rows"
-            hint = "use train with the chosen recipe"
-            raise RecipeError([Problem("stop", "refit", message, hint)])
+            why = "networks that are compared with others are not trained again on all rows"
+            raise RecipeError([Problem("stop", "refit", why, "use train with the chosen recipe")])
         settings, of_loss = data_settings(requested)
-        needs = loss_requirements(requested.loss)
         source = self._source(settings)
         if self._has_given_parts:
             validation = settings.validation if self._data.validation is None else 0.0
@@ -185,7 +168,9 @@ class Planner:
         if key not in self._prepared:
             prepared = prepare(source, settings, seed)
             if of_loss:
-                schema = dataclasses.replace(prepared.schema, why=f"the loss {needs.name} is for numbers")
+                schema = dataclasses.replace(
+                    prepared.schema, why=f"the loss {loss_requirements(requested.loss).name} is for numbers"
+                )
                 prepared = dataclasses.replace(prepared, schema=schema)
             if source.split is not None and parts is None:  # ``parts`` may contain a row several times
                 prepared = dataclasses.replace(
