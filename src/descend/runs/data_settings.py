@@ -14,13 +14,13 @@ BATCH_KEYS = ("batch_size", "sampling", "shuffle", "augment")
 """Keys of ``[data]`` that determine batches; preparing the rows does not depend on them."""
 
 
-def data_settings(recipe: Recipe) -> tuple[DataSettings, bool]:
-    """Return how data are prepared for a recipe, and whether its loss is the reason that the task is a regression."""
+def data_settings(recipe: Recipe) -> tuple[DataSettings, str]:
+    """Return how data are prepared for a recipe, and the reason if the loss decides the task; else an empty string."""
     settings = DataSettings(**{k: v for k, v in recipe.data.items() if v is not None and k not in BATCH_KEYS})
-    raw = loss_requirements(recipe.loss).target_space == "raw"
+    needs = loss_requirements(recipe.loss)
+    raw = needs.target_space == "raw"
     if settings.target_scale == "auto":
         settings = dataclasses.replace(settings, target_scale="none" if raw else "standard")
-    of_loss = raw and settings.task == "auto"  # counts are numbers, however few different ones there are
-    if of_loss:
-        settings = dataclasses.replace(settings, task="regression")
-    return settings, of_loss
+    if raw and settings.task == "auto":  # counts are numbers, however few different ones there are
+        return dataclasses.replace(settings, task="regression"), f"the loss {needs.name} is for numbers"
+    return settings, ""

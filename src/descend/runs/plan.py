@@ -31,7 +31,6 @@ from descend.recipe.augment import build_augmentations
 from descend.recipe.calibration import build_calibration
 from descend.recipe.defaults import CHOOSE, facts_of
 from descend.recipe.distillation import check_distillation
-from descend.recipe.loss_requirements import loss_requirements
 from descend.recipe.members import resolve_members
 from descend.recipe.resolve import Resolved, resolve
 from descend.recipe.time_budget import check_time_budget
@@ -153,9 +152,9 @@ class Planner:
         if not self._ensembles and requested.model.get("preset", "auto") == "auto":
             requested = requested.replace({"model.preset": "quick"})
         if requested.get("stop.refit") and not self._refits:
-            why = "networks that are compared with others are not trained again on all rows"
-            raise RecipeError([Problem("stop", "refit", why, "use train with the chosen recipe")])
-        settings, of_loss = data_settings(requested)
+            compared = "networks that are compared with others are not trained again on all rows"
+            raise RecipeError([Problem("stop", "refit", compared, "use train with the chosen recipe")])
+        settings, why = data_settings(requested)
         source = self._source(settings)
         if self._has_given_parts:
             validation = settings.validation if self._data.validation is None else 0.0
@@ -164,13 +163,11 @@ class Planner:
             source = self._take(source, parts)
         # A split that is not random is the same for all seeds.
         random_split = is_random(source.split, settings.validation, settings.test)
-        key = (repr((id(source), settings, of_loss)), seed if random_split else 0)
+        key = (repr((id(source), settings, why)), seed if random_split else 0)
         if key not in self._prepared:
             prepared = prepare(source, settings, seed)
-            if of_loss:
-                schema = dataclasses.replace(
-                    prepared.schema, why=f"the loss {loss_requirements(requested.loss).name} is for numbers"
-                )
+            if why:
+                schema = dataclasses.replace(prepared.schema, why=why)
                 prepared = dataclasses.replace(prepared, schema=schema)
             if source.split is not None and parts is None:  # ``parts`` may contain a row several times
                 prepared = dataclasses.replace(
