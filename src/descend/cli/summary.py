@@ -35,6 +35,10 @@ def summary(run: Run, report: Path | None, console: Console) -> None:
         )
     if explained := _objective(run):
         console.print(explained)
+    if run.calibration is not None and "test" in run.metrics:
+        console.print(
+            "The test loss is that of calibrated probabilities, the others are without calibration."
+        )
     console.print(_course(run))
     if note := refit_note(run.metrics):
         console.print(note.replace("\N{NO-BREAK SPACE}", " "))
@@ -165,7 +169,7 @@ def answer_of(run: Run, report: Path | None) -> dict[str, Any]:
         "task": found["task"],
         "metrics": {part: found[part] for part in PARTS if part in found},
         **{key: found[key] for key in ("epochs", "steps", "seconds", "best_epoch", "stopped")},
-        **{key: found[key] for key in ("constraints", "refit") if key in found},
+        **{key: found[key] for key in ("constraints", "search", "distilled", "refit") if key in found},
         "seed": run.environment.get("seed"),
         "data": {**run.environment.get("data", {}), "fingerprint": run.schema.fingerprint},
         "recipe": {section: dict(values) for section, values in run.recipe.items()},

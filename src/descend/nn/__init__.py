@@ -29,6 +29,7 @@ from descend.nn._resnet import resnet
 from descend.nn._tabm import tabm
 from descend.nn.activations import ACTIVATIONS, Maxout, activation, gain
 from descend.nn.category_embedding import CATEGORY_EMBEDDINGS, CategoryEmbedding, LearnedCategories
+from descend.nn.dropout import Dropout
 from descend.nn.init import INITS, initialize
 from descend.nn.members import (
     BatchEnsembleLinear,
@@ -65,6 +66,7 @@ __all__ = [
     "CategoryEmbedding",
     "DecorrelatedBatchNorm1d",
     "DecorrelatedBatchNorm2d",
+    "Dropout",
     "Identity",
     "IterNorm1d",
     "IterNorm2d",
