@@ -11,19 +11,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from descend.data.category_inputs import CategoryInput, category_inputs
-from descend.data.ngrams import NGrams
-from descend.data.number_inputs import NumberInput, number_inputs
-from descend.data.schema import Schema
 from descend.linalg.products import best_library
 from descend.optim import COMPOSITIONAL, OPTIMIZERS, TRUNCATED_NEWTON, WHOLE_DATA
 from descend.optim._bfgs import MAX_PARAMETERS
+from descend.recipe.facts import Facts
 from descend.recipe.image_network import LARGEST_SIDE, epochs_of, image_network, plain_network
 from descend.recipe.loss_requirements import loss_requirements
 from descend.recipe.presets import default_preset, members_of_preset
 from descend.recipe.search_space import budget_proposals
 
-__all__ = ["CHOOSE", "DEFAULTS", "Facts", "Proposal", "facts_of", "proposals"]
+__all__ = ["CHOOSE", "DEFAULTS", "Proposal", "proposals"]
 
 DEFAULTS: Mapping[tuple[str, str | None], Mapping[str, Any]] = {
     ("optimizer", "sgd"): {"lr": 0.05},
@@ -50,68 +47,6 @@ MANY_TEXTS = 5000
 
 _LR_DIVISORS: Mapping[str, float] = {"soap": 2, "sgd": 20, "cayley_sgd": 20, "heavy_ball": 20, "nesterov": 20}
 """Divisors of these optimizers' default learning rates for regression on few rows (docs/defaults.md)."""
-
-
-@dataclass(frozen=True)
-class Facts:
-    """The properties of the data and the machine that the rules depend on.
-
-    Args:
-        kind: "table", "images", "tensor" or "dataset".
-        rows: training rows.
-        task: "regression", "multi_regression", "binary", "multiclass" or "multi_label".
-        input_shape: shape of one encoded row.
-        outputs: the number of predictions per row: targets, labels, logits of classes. The loss may take several outputs
-            of the network for each target.
-        validation_rows: rows by which training decides when to stop.
-        target_average: the means of the training targets where these are learned in their own units, else empty.
-        device: where training runs.
-        texts: how the texts at the end of an encoded row are hashed.
-        numbers: which entries of an encoded row are numbers.
-        categories: which entries are one-hot blocks of categories without an order.
-        own_model: whether the network is a module that the recipe does not describe.
-    """
-
-    kind: str
-    rows: int
-    task: str
-    input_shape: tuple[int, ...]
-    outputs: int
-    validation_rows: int
-    device: str = "cpu"
-    target_average: tuple[float, ...] = ()
-    texts: tuple[NGrams, ...] = ()
-    numbers: tuple[NumberInput, ...] = ()
-    categories: tuple[CategoryInput, ...] = ()
-    own_model: bool = False
-
-    @property
-    def images(self) -> bool:
-        """Whether each row is an image, (channels, height, width)."""
-        return self.kind != "table" and len(self.input_shape) == 3
-
-    @property
-    def classification(self) -> bool:
-        """Whether the task predicts classes or labels."""
-        return self.task in ("binary", "multiclass", "multi_label")
-
-
-def facts_of(schema: Schema, device: str = "cpu") -> Facts:
-    """Return the facts about encoded data and the device."""
-    rows = dict(schema.rows)
-    return Facts(
-        kind=schema.kind,
-        rows=rows.get("train", 0),
-        task=schema.task,
-        input_shape=schema.input_shape,
-        outputs=schema.outputs,
-        validation_rows=rows.get("validation", 0),
-        device=device,
-        target_average=schema.target_average,
-        texts=schema.texts,
-        numbers=number_inputs(schema),
-        categories=category_inputs(schema),
-    )
 
 
 @dataclass(frozen=True)

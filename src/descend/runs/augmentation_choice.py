@@ -27,7 +27,7 @@ from descend.errors import TrainingError
 from descend.nn import image_resnet, init
 from descend.optim import adamw
 from descend.recipe.build_loss import build_loss, build_output, network_outputs
-from descend.recipe.defaults import facts_of
+from descend.recipe.facts import facts_of
 from descend.recipe.recipe import Recipe
 from descend.rng import generator
 from descend.schedules import cosine

@@ -29,8 +29,9 @@ from descend.process.forks import REMEDY
 from descend.recipe import Recipe
 from descend.recipe.augment import build_augmentations
 from descend.recipe.calibration import build_calibration
-from descend.recipe.defaults import CHOOSE, facts_of
+from descend.recipe.defaults import CHOOSE
 from descend.recipe.distillation import check_distillation
+from descend.recipe.facts import facts_of
 from descend.recipe.members import resolve_members
 from descend.recipe.resolve import Resolved, resolve
 from descend.recipe.time_budget import check_time_budget
