@@ -17,7 +17,7 @@ from descend.optim._bfgs import MAX_PARAMETERS
 from descend.recipe.facts import Facts
 from descend.recipe.image_network import LARGEST_SIDE, epochs_of, image_network, plain_network
 from descend.recipe.loss_requirements import loss_requirements
-from descend.recipe.presets import default_preset, members_of_preset
+from descend.recipe.presets import default_preset, ensemble_proposals
 from descend.recipe.search_space import budget_proposals
 
 __all__ = ["CHOOSE", "DEFAULTS", "Proposal", "proposals"]
@@ -134,23 +134,8 @@ def _model(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[s
     )
     preset = specified.get("preset", proposed["preset"][0])
     fits = len(facts.input_shape) == 1 and facts.validation_rows > 0
-    proposed |= {
-        "number_embedding": ("none", "each number is one input"),
-        "members": ((), "one network"),
-        "ensemble": (len(specified.get("members", ())) or 1, "as many as there are members, or one network"),
-        "ensemble_shrinkage": (0.0, "the weights as selected"),
-    }
-    if preset in ("good", "best") and fits and "members" not in specified:
-        members = members_of_preset(all_specified, numbers=len(facts.numbers))
-        why = f"the preset {preset}: networks that differ, selected on the validation rows"
-        proposed |= {
-            "members": (members, why),
-            "ensemble": (len(members), why),
-            "ensemble_shrinkage": (
-                0.5,
-                "weights selected on few validation rows are noisy; equal weights are not",
-            ),
-        }
+    proposed |= {"number_embedding": ("none", "each number is one input")}
+    proposed |= ensemble_proposals(preset if fits else "quick", all_specified, numbers=len(facts.numbers))
     if preset == "best":
         proposed |= budget_proposals(all_specified, numbers=bool(facts.numbers))
     differ = bool(specified.get("members", proposed["members"][0]))

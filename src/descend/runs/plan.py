@@ -24,8 +24,6 @@ from descend.data.training_data import DataOptions, TrainingData
 from descend.errors import Problem, RecipeError, RunError, UserError
 from descend.files import check_unused, read_json, read_text
 from descend.interface import option
-from descend.process import is_fork
-from descend.process.forks import REMEDY
 from descend.recipe import Recipe
 from descend.recipe.augment import build_augmentations
 from descend.recipe.calibration import build_calibration
@@ -37,6 +35,7 @@ from descend.recipe.resolve import Resolved, resolve
 from descend.recipe.time_budget import check_time_budget
 from descend.runs.augmentation_choice import AugmentationChoice, choose_augmentation, refusal
 from descend.runs.data_settings import data_settings
+from descend.runs.device import choose_device
 from descend.runs.folder import ENVIRONMENT, RECIPE, SCHEMA, is_started, why_unfinished
 from descend.runs.monitored import check_monitored
 from descend.runs.recorded_data import difference, explained, given_parts, references_of
@@ -320,39 +319,6 @@ class Planner:
         taken = dataclasses.replace(source.take(rows), split=labels)
         self._taken.append((parts, taken))
         return taken
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device with a name; "auto" is CUDA if available, else the CPU.
-
-    Raises:
-        RecipeError: the device is not available.
-    """
-    if is_fork() and name.partition(":")[0] in ("auto", "cuda") and torch.cuda._is_in_bad_fork():
-        message = "this process is a fork of one that has used CUDA, in which CUDA cannot be used"
-        raise RecipeError([Problem("engine", "device", message, f"use cpu, or {REMEDY}")])
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, ImportError):
-        known = ", ".join(_available_devices())
-        hint = f"available on this machine: {known}"
-        if name.partition(":")[0] in ("cuda", "gpu") and torch.version.cuda is None:
-            hint += " (this installation of PyTorch is without CUDA)"
-        raise RecipeError(
-            [Problem("engine", "device", f"the device '{name}' is not available", hint)]
-        ) from None
-    return device
-
-
-def _available_devices() -> list[str]:
-    """Return the names of the devices that PyTorch can use here."""
-    cuda = (
-        [f"cuda:{number}" for number in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
-    )
-    return ["cpu", *cuda, *(["mps"] if torch.backends.mps.is_available() else [])]
 
 
 def plan_run(
