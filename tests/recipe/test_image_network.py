@@ -53,7 +53,7 @@ def test_epochs() -> None:
 
 def facts(**changes: object) -> Facts:
     known = {"kind": "images", "rows": 3000, "task": "multiclass", "input_shape": (1, 28, 28), "outputs": 10}
-    return Facts(**{**known, "validation_rows": 500, **changes})  # type: ignore[arg-type]  # a mapping of its fields
+    return Facts(**{**known, "validation_rows": 500, **changes})
 
 
 def test_the_default_for_images() -> None:
