@@ -56,7 +56,8 @@ def train(
             (X, y), a data frame with ``target``, a torch ``Dataset``, or a :class:`descend.TrainingData`. May be left
             out with ``resume`` if the run was started with a file, a folder or a bundled data set.
         recipe: a :class:`Recipe`, a mapping of its sections, or a TOML file. Keys it leaves out are chosen for
-            the data. Default None: everything is chosen.
+            the data. Default None: everything is chosen. A table is then fitted by an ensemble of different networks, and by
+            one network if the recipe specifies anything about the network or its training (``model.preset``).
         seed: the seed of every random number of the run. Default 0.
         out: the run folder. Default None: nothing is written.
         resume: continue the run in ``out`` from its last checkpoint, to the same bits as an uninterrupted run. Data and
@@ -156,7 +157,7 @@ def finish(
     ...         raise KeyboardInterrupt
     >>> folder = tempfile.mkdtemp()
     >>> try:
-    ...     train("iris", out=folder, observers=[impatient])
+    ...     train("iris", {"model": {"preset": "quick"}}, out=folder, observers=[impatient])
     ... except Interrupted:
     ...     run = finish(folder)
     >>> run.metrics["status"], run.metrics["epochs"]

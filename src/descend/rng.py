@@ -22,7 +22,7 @@ import torch
 
 from descend.process import exclusive
 
-__all__ = ["forked", "generator", "key", "seeder"]
+__all__ = ["digest", "forked", "generator", "key", "seeder"]
 
 
 def key(seed: int, stream: str, epoch: int = 0, step: int = 0) -> int:
@@ -36,10 +36,13 @@ def key(seed: int, stream: str, epoch: int = 0, step: int = 0) -> int:
 
     Source: the construction is a keyed hash (BLAKE2b, RFC 7693) of the packed arguments.
     """
-    digest = blake2b(
-        struct.pack("<qqq", _signed(seed), epoch, step), digest_size=8, key=stream.encode()[:64]
-    ).digest()
-    return int.from_bytes(digest, "little") >> 1
+    return int.from_bytes(digest(seed, stream, epoch, step, size=8), "little") >> 1
+
+
+def digest(seed: int, stream: str, epoch: int = 0, step: int = 0, *, size: int) -> bytes:
+    """Return ``size`` bytes, at most 64, that are a pure function of the other arguments; see :func:`key`."""
+    packed = struct.pack("<qqq", _signed(seed), epoch, step)
+    return blake2b(packed, digest_size=size, key=stream.encode()[:64]).digest()
 
 
 def _signed(seed: int) -> int:

@@ -37,6 +37,9 @@ def test_the_objective_is_explained_where_it_differs_from_the_loss(descend):
     one = ["--set", "stop.max_epochs=1"]
     shown = descend("train", "iris", *one, "--out", "smoothed").out
     assert explained in " ".join(shown.split())
+    assert "The test loss is that of calibrated probabilities" in shown
+    bare = ["--set", "model.calibration=none", "--set", "model.hidden=[3]"]
+    assert "calibrated" not in descend("train", "iris", *one, *bare, "--out", "bare").out
     plain = descend("train", "iris", *one, "--set", "loss.label_smoothing=0", "--out", "plain").out
     assert "objective" not in plain
     balanced = ["--set", "data.class_weights=balanced", "--set", "stop.monitor=objective"]

@@ -29,7 +29,7 @@ import pytest
             "train iris.csv price",
             "Unexpected argument: price. Did you mean --target price? See: descend train --help",
         ),
-        ("train iris --preset best", "--preset best: expected quick or good"),
+        ("train iris --preset fine", "--preset fine: expected quick, good or best"),
         ("predict run rows.csv --target y", "No such option: --target. See: descend predict --help"),
         (
             "export run",

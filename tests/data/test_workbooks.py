@@ -8,7 +8,7 @@ import pytest
 
 from descend.data.settings import DataSettings
 from descend.data.sources import read
-from descend.data.workbooks import frame_of_workbook
+from descend.data.workbooks import _as_times, frame_of_workbook
 from descend.errors import DataError, MissingExtraError
 
 _TYPES = '<?xml version="1.0"?><Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types"/>'
@@ -147,3 +147,40 @@ class TestReading:
         found = read(tmp_path / "a.xlsx", target="y")
         assert found.frame["day"].to_list() == days
         assert found.frame["t"].to_list() == [True, False, True]
+
+
+@pytest.mark.parametrize("above", [[["Report of 2021"]], [["Report"], [None], ["of 2021"], [None]]])
+def test_a_title_above_the_header_is_skipped(above):
+    rows = [["area", "city", "price"], [50, "A", 300], [70, "B", 410]]
+    frame, notes = frame_of_workbook("a.xlsx", workbook(Data=[*above, *rows]))
+    assert frame.rows(named=True)[1] == {"area": 70, "city": "B", "price": 410}
+    words = "rows above the header are" if len(above) > 1 else "row above the header is"
+    assert notes == (f"{len(above)} {words} skipped",)
+    assert frame_of_workbook("a.xlsx", workbook(Data=rows))[0].equals(frame)
+
+
+def test_a_header_with_one_name_stays_the_header():
+    frame, notes = frame_of_workbook("a.xlsx", workbook(Data=[["area"], [50, 1, 300], [70, 2, 410]]))
+    assert frame.columns[0] == "area"
+    assert frame.height == 2
+    assert notes == ()
+    narrow = workbook(Data=[["area"], [50, "A"], [70, "B"]])
+    assert frame_of_workbook("a.xlsx", narrow)[0].columns[0] == "area"
+
+
+DAY_ZERO = dt.datetime(1899, 12, 31)
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        ([dt.timedelta(hours=9.5), None, dt.timedelta(hours=23)], [dt.time(9, 30), None, dt.time(23)]),
+        ([dt.timedelta(0), dt.timedelta(hours=36.25)], [dt.timedelta(0), dt.timedelta(hours=36.25)]),
+        ([dt.timedelta(days=2), dt.timedelta(days=3)], [dt.datetime(1900, 1, 2), dt.datetime(1900, 1, 3)]),
+        ([dt.timedelta(0), dt.timedelta(days=44562)], [DAY_ZERO, dt.datetime(2022, 1, 2)]),
+    ],
+)
+def test_times_and_durations_are_not_dates(cells, expected):
+    series = pl.Series("a", [None if cell is None else DAY_ZERO + cell for cell in cells])
+    assert _as_times(series).to_list() == expected
+    assert _as_times(series.cast(pl.Datetime("ms"))).to_list() == expected

@@ -259,6 +259,7 @@ class TestRefusals:
             ({"preset": "good", "max_rounds": 3}, r"\[model\] max_rounds: it belongs to the preset best"),
             ({"preset": "best", "minutes": 0}, "expected a number above 0"),
             ({"preset": "best", "minutes": -1}, "expected a number above 0"),
+            ({"preset": "best", "members": "auto", "name": "resnet"}, "the preset best chooses the networks"),
             ({"preset": "best", "name": "resnet"}, "the preset best chooses the networks"),
             (
                 {"preset": "best", "searched_keys": ["stop.patience"]},
@@ -285,7 +286,7 @@ class TestRefusals:
 
     def test_of_the_passes_of_an_estimator(self):
         with pytest.raises(RecipeError, match="partial_fit trains one network"):
-            descend.Classifier(preset="best").partial_fit([[0.0], [1.0]], [0, 1], classes=[0, 1])
+            descend.Classifier(preset="best", minutes=3).partial_fit([[0.0], [1.0]], [0, 1], classes=[0, 1])
 
 
 class TestEstimator:

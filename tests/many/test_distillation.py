@@ -7,8 +7,10 @@ from torch import nn
 from descend import Recipe, load, train
 from descend.errors import RecipeError
 from descend.export import load_exported
-from descend.many.distillation import rows_with_exchanged_values, soft_targets
+from descend.many.distillation import _for_more_rows, rows_with_exchanged_values, soft_targets
+from descend.recipe.members import single_recipe
 from descend.rng import generator
+from descend.runs.plan import plan_run
 
 ENSEMBLE = Recipe(
     model={"hidden": [16], "ensemble": 3, "distill": True},
@@ -109,3 +111,12 @@ class TestDistillation:
     def test_refuses_what_it_cannot_learn(self, recipe, message):
         with pytest.raises(RecipeError, match=message):
             train("diabetes", recipe)
+
+
+def test_automatic_regularization_is_that_of_the_larger_number_of_rows():
+    planned = plan_run("diabetes", {"model": {"distill": True}})
+    recipe = single_recipe(planned.recipe)
+    found = _for_more_rows(recipe, planned, 2000)
+    assert found == {"optimizer.lr": 0.001, "regularize.weight_decay": 0.01, "model.dropout": 0.1}
+    assert "optimizer.lr" not in _for_more_rows(recipe.replace({"optimizer.lr": 0.3}), planned, 2000)
+    assert {recipe.get(key) for key in found} == {0.0005, 1.0, 0.4}

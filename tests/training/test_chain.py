@@ -10,7 +10,15 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from descend.losses import LOSSES, BinaryCrossEntropy, CrossEntropy, Huber, MeanSquaredError
-from descend.nn import LinearEmbedding, NumberEmbedding, ParametricActivation, Scaling, TextEmbedding, mlp
+from descend.nn import (
+    Dropout,
+    LinearEmbedding,
+    NumberEmbedding,
+    ParametricActivation,
+    Scaling,
+    TextEmbedding,
+    mlp,
+)
 from descend.training.chain import RULES, Chain, loss_and_derivative
 
 LAYERS = {
@@ -23,6 +31,7 @@ LAYERS = {
     nn.ELU: lambda: nn.ELU(0.7),
     nn.Identity: nn.Identity,
     nn.Dropout: lambda: nn.Dropout(0.4),
+    Dropout: lambda: Dropout(0.4),
     nn.BatchNorm1d: lambda: nn.BatchNorm1d(6),
     nn.LayerNorm: lambda: nn.LayerNorm(6),
     nn.Linear: lambda: nn.Linear(6, 6),

@@ -13,7 +13,7 @@ from descend.data.batches import Batch
 from descend.errors import UserError
 from descend.linalg.products import product
 from descend.losses import CrossEntropy, MeanSquaredError
-from descend.nn import NumberEmbedding, ParametricActivation, Scaling, TextEmbedding
+from descend.nn import Dropout, NumberEmbedding, ParametricActivation, Scaling, TextEmbedding
 from descend.regularization import JacobianPenalty
 from descend.training.chain import RULES
 from descend.training.jacobian_chain import JacobianChain
@@ -31,6 +31,7 @@ LAYERS = {
     nn.ELU: lambda: nn.ELU(0.7),
     nn.Identity: nn.Identity,
     nn.Dropout: lambda: nn.Dropout(0.4),
+    Dropout: lambda: Dropout(0.4),
     nn.BatchNorm1d: lambda: nn.BatchNorm1d(WIDTH),
     nn.LayerNorm: lambda: nn.LayerNorm(WIDTH),
     nn.Linear: lambda: nn.Linear(WIDTH, WIDTH),

@@ -34,6 +34,10 @@ def summary(run: Run, report: Path | None, console: Console) -> None:
         )
     if explained := _objective(run):
         console.print(explained)
+    if run.calibration is not None and "test" in run.metrics:
+        console.print(
+            "The test loss is that of calibrated probabilities, the others are without calibration."
+        )
     console.print(_course(run))
     console.print(f"Run     {run.path}", soft_wrap=True)
     if report is not None:
@@ -162,7 +166,7 @@ def answer_of(run: Run, report: Path | None) -> dict[str, Any]:
         "task": found["task"],
         "metrics": {part: found[part] for part in PARTS if part in found},
         **{key: found[key] for key in ("epochs", "steps", "seconds", "best_epoch", "stopped")},
-        **({"constraints": found["constraints"]} if "constraints" in found else {}),
+        **{key: found[key] for key in ("constraints", "search", "distilled") if key in found},
         "seed": run.environment.get("seed"),
         "data": {**run.environment.get("data", {}), "fingerprint": run.schema.fingerprint},
         "recipe": {section: dict(values) for section, values in run.recipe.items()},

@@ -148,7 +148,7 @@ def train(
             from descend.runs.run import load
 
             run = load(out, allow_imports=allow_imports)
-            console.print(f"The run in {out} is finished; there is nothing left to train.")
+            console.print(f"The run in {out} is finished; there is nothing left to train.{_more_time(run)}")
         else:
             preview(planned, console, new=not resume)
             folder = out or new_folder(planned.source.name)
@@ -165,7 +165,7 @@ PRESETS = ("quick", "good", "best")
 
 
 def _with_preset(assignments: list[str], preset: str | None, minutes: float | None) -> list[str]:
-    if preset is not None and preset not in PRESETS:
+    if preset not in (None, "auto", *PRESETS):
         raise UserError(f"--preset {preset}: expected {', '.join(PRESETS[:-1])} or {PRESETS[-1]}")
     options = {"preset": preset, "minutes": minutes}
     return [f"model.{key}={value}" for key, value in options.items() if value is not None] + assignments
@@ -192,10 +192,19 @@ def _to_resume(data: str | None, out: Path | None, allow_imports: bool) -> str:
 
 def _is_complete(folder: Path) -> bool:
     """Whether a run was trained to its end, and not only to a stop on request."""
+    from descend.many.budget import SPENT
     from descend.runs.folder import METRICS, is_finished
     from descend.training.loop import RULES
 
-    return is_finished(folder) and read_json(folder / METRICS).get("stopped") in RULES
+    return is_finished(folder) and read_json(folder / METRICS).get("stopped") in (*RULES, *SPENT)
+
+
+def _more_time(run: Run) -> str:
+    """How to continue a search whose time is spent; empty for other runs."""
+    if run.recipe.model.get("preset") != "best":
+        return ""
+    key = "--minutes" if run.metrics["stopped"] == "minutes" else "--set model.max_rounds="
+    return f" Continue the search with a larger {key}"
 
 
 def _trained(planned: Plan, folder: Path, resume: bool, tensorboard: bool, show: Console) -> Run:

@@ -62,7 +62,8 @@ class Binary(Constraint):
         target.require_unparametrized("binary")
         scale = self.scale
         if scale == "auto":
-            root_mean_square = float(target.weight.square().mean().sqrt())
+            # In double precision, since squares of float32 weights above 1.8e19 overflow.
+            root_mean_square = float(target.weight.double().square().mean().sqrt())
             scale = root_mean_square if root_mean_square > 0 else 1.0 / math.sqrt(target.weight[0].numel())
         parametrization = _SignParametrization(scale).to(target.weight.device)
         parametrize.register_parametrization(target.module, target.name, parametrization)

@@ -48,8 +48,22 @@ class _FrameParametrization(nn.Module):
     def right_inverse(self, weight: Tensor) -> Tensor:
         """Return variables whose weight is an orthonormal basis of the rows or columns of the given one (QR)."""
         frames: Any = self.frames
-        variable: Tensor = frames.right_inverse(weight.flatten(1))
+        variable: Tensor = frames.right_inverse(_of_full_rank(weight.flatten(1)))
         return variable
+
+
+def _of_full_rank(matrix: Tensor) -> Tensor:
+    """Return a matrix of full rank as it is, and the orthonormal completion of one whose rows or columns are dependent.
+
+    PyTorch multiplies each vector of the basis by the sign of an entry of R's diagonal, which is 0 for a dependent one.
+    """
+    tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.mT
+    basis, triangle = torch.linalg.qr(tall)
+    diagonal = triangle.diagonal()
+    if diagonal.all():
+        return matrix
+    frame: Tensor = basis * torch.where(diagonal < 0, -1.0, 1.0)
+    return frame if tall is matrix else frame.mT
 
 
 class Exponential(Constraint):

@@ -190,7 +190,7 @@ def constrain(
         The constrained weights; ``attach(optimizer)`` keeps the constraint at each step.
 
     Raises:
-        UserError: a pattern matches no weight, or the constraint cannot apply to one of them.
+        UserError: a pattern matches no weight, a weight is not finite, or the constraint cannot apply to one of them.
 
     >>> from descend.constraints import norm_ball
     >>> model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))
@@ -208,6 +208,12 @@ def constrain(
             names = names or "none: the model has no weights to constrain"
             raise UserError(f"no weight is called '{each}'; there are: {names}")
     targets = [target for target in candidates if any(_matches(target, each) for each in patterns)]
+    for target in targets:  # all of them before the first is changed
+        if not torch.isfinite(target.weight).all():
+            raise UserError(
+                f"the weight '{target.path}' contains NaN or infinite entries, from which no constrained weight can be "
+                "computed; initialize it before it is constrained"
+            )
     for target in targets:
         with torch.no_grad():
             constraint.impose(target)

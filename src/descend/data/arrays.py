@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from descend.data.binary_columns import decoded
 from descend.data.frames import as_array, as_frame, frame_of_array, is_frame, is_records
 from descend.data.label_lists import are_label_lists, indicators, labels_of_column
 from descend.data.messages import listed, rows_hold
 from descend.data.missing_numbers import without_missing_numbers
-from descend.data.parsing import decoded, is_missing, large_integers, tidy
+from descend.data.parsing import is_missing, large_integers, tidy
 from descend.data.settings import Missing, missing_in
 from descend.data.source import Array, Source, join
 from descend.errors import DataError

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from descend.arguments import kind_of
+from descend.data.binary_columns import decoded, text_of_bytes
 from descend.data.missing_dates import without_missing_dates
 from descend.data.missing_numbers import without_missing_numbers
 from descend.data.number_format import Mark, parse
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 __all__ = [
-    "EXACT", "decoded", "float_strings", "in_zone", "is_missing", "large_integers", "parse_booleans", "parse_numbers",
+    "EXACT", "float_strings", "in_zone", "is_missing", "large_integers", "parse_booleans", "parse_numbers",
     "series_of", "tidy", "to_strings",
 ]  # fmt: skip
 
@@ -176,7 +177,7 @@ def _fits_double(value: Any) -> bool:
 
 def _string(value: object) -> str:
     if isinstance(value, bytes):
-        value = _text(value)
+        value = text_of_bytes(value)
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()  # a lone surrogate cannot be encoded in UTF-8
     if isinstance(value, float) and value.is_integer():
@@ -286,32 +287,6 @@ def tidy(series: pl.Series, missing: Missing) -> pl.Series:
         f"column {series.name!r}: expected one number, string, boolean or date per row, got {kind}; "
         "split it into one column per part, or drop the column"
     )
-
-
-def decoded(series: pl.Series) -> pl.Series:
-    r"""Return bytes as strings: UTF-8, which some programs write to Parquet without its type, or else hexadecimal digits.
-
-    >>> import polars as pl
-    >>> decoded(pl.Series([b"red", b"\xff\x00", None])).to_list()
-    ['red', 'ff00', None]
-    """
-    import polars as pl
-
-    if series.dtype != pl.Binary:
-        return series
-    try:
-        return series.cast(pl.String)
-    except pl.exceptions.PolarsError:
-        return pl.Series(
-            series.name, [None if one is None else _text(one) for one in series], dtype=pl.String
-        )
-
-
-def _text(content: bytes) -> str:
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        return content.hex()
 
 
 def _without_nan(floats: pl.Series) -> pl.Series:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from typing import TYPE_CHECKING
 
+from descend.data.dates import DAY
 from descend.data.messages import listed
 from descend.data.parsing import EXACT
 from descend.data.titles import unique_names
@@ -22,12 +24,19 @@ __all__ = ["WORKBOOKS", "frame_of_workbook", "is_workbook"]
 
 WORKBOOKS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
 """Suffixes of workbooks."""
+_HEAD = 20  # rows among which the header is found
+_FEWEST_TITLES = 3
+_NUMBER = re.compile(r"[+-]?[0-9][0-9.,]*(e[+-]?[0-9]+)?", re.IGNORECASE)
+_DAYS_TO_1970 = 25_568  # from 1899-12-31, which is day 0 of a time in a workbook
+_LONGEST = 59  # days; dates of a workbook from 1900-03-01 on are right, and earlier ones are one day late
 
 
 def frame_of_workbook(name: str, content: bytes, sheet: str = "auto") -> tuple[pl.DataFrame, tuple[str, ...]]:
     """Return the table in a sheet of a workbook, and remarks for the user.
 
-    The first row that is not empty contains the column names. Empty rows, and empty columns without a name, are
+    The first row that is not empty contains the column names; rows above it with a single cell, such as a title of a
+    table of three columns or more, are skipped. Times of day and durations, which are days since 1899-12-31 in a
+    workbook, are read as such. Empty rows, and empty columns without a name, are
     skipped. A cell with an error (``#DIV/0!``) is a missing value.
 
     Args:
@@ -48,9 +57,11 @@ def frame_of_workbook(name: str, content: bytes, sheet: str = "auto") -> tuple[p
             workbook = fastexcel.read_excel(content)
             sheets = list(workbook.sheet_names)
             chosen = _chosen(name, sheet, sheets)
-            titles = workbook.load_sheet(chosen, header_row=None, n_rows=1, dtypes="string").to_polars()
-            frame = workbook.load_sheet(chosen, schema_sample_rows=None).to_polars()
-            strings = workbook.load_sheet(chosen, dtypes="string").to_polars()
+            head = workbook.load_sheet(chosen, header_row=None, n_rows=_HEAD, dtypes="string").to_polars()
+            above = _rows_above_header(head)
+            titles = head[above:]
+            frame = workbook.load_sheet(chosen, schema_sample_rows=None, header_row=above).to_polars()
+            strings = workbook.load_sheet(chosen, dtypes="string", header_row=above).to_polars()
     except DataError:
         raise
     except Exception as cause:  # the package raises many types for damaged files
@@ -67,12 +78,38 @@ def frame_of_workbook(name: str, content: bytes, sheet: str = "auto") -> tuple[p
     frame.columns = unique_names([title or f"column_{at}" for at, title in enumerate(names)], name)
     frame = frame.select(one for one in frame if not (one.name in unnamed and one.null_count() == len(one)))
     frame = frame.filter(~_without_values(frame))
-    frame = frame.select(_as_integers(one) for one in frame)
+    frame = frame.select(_as_times(_as_integers(one)) for one in frame)
     if frame.height == 0:
         raise DataError(f"{name}: the sheet {chosen!r} has no rows{_others(chosen, sheets)}")
-    if sheet != "auto" or len(sheets) == 1:
-        return frame, ()
-    return frame, (f"the sheet {chosen!r} is read{_others(chosen, sheets)}",)
+    notes = [f"{above} row{'s' * (above > 1)} above the header {'are' if above > 1 else 'is'} skipped"] * (
+        above > 0
+    )
+    if sheet == "auto" and len(sheets) > 1:
+        notes.append(f"the sheet {chosen!r} is read{_others(chosen, sheets)}")
+    return frame, tuple(notes)
+
+
+def _rows_above_header(head: pl.DataFrame) -> int:
+    """Return how many of the first rows have one cell or none, if the table has three columns or more."""
+    filled = [sum(cell is not None and str(cell).strip() != "" for cell in row) for row in head.rows()]
+    header = next((at for at, count in enumerate(filled) if count > 1), 0)
+    if not filled or filled[header] < _FEWEST_TITLES:
+        return 0
+    are_titles = not any(_NUMBER.fullmatch(cell.strip()) for cell in head.row(header) if cell is not None)
+    return header if are_titles else 0
+
+
+def _as_times(series: pl.Series) -> pl.Series:
+    """Return times of day and durations, of which some are below a day, in place of dates of the first days of 1900."""
+    import polars as pl
+
+    if series.dtype != pl.Datetime or series.null_count() == len(series):
+        return series
+    since = series.cast(pl.Datetime("us")).cast(pl.Int64) + _DAYS_TO_1970 * DAY
+    low, high = int(since.min()), int(since.max())  # type: ignore[arg-type]  # of integers
+    if not 0 <= low < DAY or high >= _LONGEST * DAY:
+        return series
+    return (since * 1000).cast(pl.Time) if high < DAY else since.cast(pl.Duration("us"))
 
 
 def is_workbook(content: bytes) -> bool:

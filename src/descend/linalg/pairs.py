@@ -17,6 +17,7 @@ pair is stored, and in which row, are tensors, so nothing synchronizes with the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, final
 
@@ -91,6 +92,10 @@ class Pairs:
     def add(self, step: Tensor, change: Tensor) -> Tensor:
         """Replace the oldest pair, unless sᵀy is not clearly above 0 or an entry is not finite.
 
+        A multiple of a pair defines the same matrix. Where the products of a pair overflow or underflow, both vectors are
+        first multiplied by the power of two that brings s to a length of order 1. A pair whose curvature is still too small
+        for yᵀy is skipped, since γ would be infinite.
+
         Args:
             step: s, (n,).
             change: y, (n,).
@@ -98,10 +103,17 @@ class Pairs:
         Returns:
             Whether the pair was stored, 0-dimensional, on the device.
         """
+        tiny = torch.finfo(step.dtype).tiny
+        curvature, square = torch.dot(step, change), torch.dot(change, change)
+        in_range = (
+            (curvature.abs() >= tiny) & torch.isfinite(curvature) & (square >= tiny) & torch.isfinite(square)
+        )
+        factor = torch.where(in_range, 1.0, _unit_factor(step))
+        step, change = step * factor, change * factor
         curvature, square = torch.dot(step, change), torch.dot(change, change)
         least = torch.finfo(step.dtype).eps * torch.linalg.vector_norm(step) * square.sqrt()
         # The comparison is false for NaN; for infinite entries the bound is infinite.
-        accepted: Tensor = torch.gt(curvature, least) & torch.isfinite(square)
+        accepted: Tensor = torch.gt(curvature, least) & torch.isfinite(square) & (square >= tiny)
         slot = self._oldest.reshape(1)
         for rows, new in ((self._steps, step), (self._changes, change)):
             old = rows.index_select(0, slot).squeeze(0)
@@ -140,6 +152,12 @@ class Pairs:
         rest: Tensor = scaling * (vector - self._changes.t().mv(alpha[place]))
         delta = _solve(upper.t(), diagonal * alpha - self._changes.mv(rest)[order], upper=False)
         return rest + self._steps.t().mv(delta[place])
+
+
+def _unit_factor(vector: Tensor) -> Tensor:
+    """Return the power of two, 0-dimensional, that brings the largest entry of a vector to between 1/2 and 1, if it exists."""
+    exponent = torch.frexp(torch.linalg.vector_norm(vector, math.inf)).exponent
+    return torch.exp2(-exponent.clamp(-126, 126).to(vector.dtype))
 
 
 def _solve(triangle: Tensor, right: Tensor, *, upper: bool) -> Tensor:

@@ -52,8 +52,10 @@ def train_many(
 ) -> list[Run]:
     """Train several variants on the same data, packed together where possible.
 
-    Each run equals the result of :func:`descend.train` for its recipe and seed, up to rounding, regardless of the other
-    members. A member that diverges does not affect the others; its run is marked as failed (``run.failed``).
+    A recipe that leaves ``model.preset`` to "auto" trains one network here, so that variants differ in what their
+    recipes specify. Each run equals the result of :func:`descend.train` for such a recipe and its seed, up to
+    rounding, regardless of the other members. A member that diverges does not affect the others; its run is marked as
+    failed (``run.failed``).
 
     Args:
         recipes: one for each member.

@@ -21,6 +21,7 @@ from descend.errors import Interrupted
 from descend.recipe.defaults import facts_of
 from descend.recipe.members import single_recipe
 from descend.recipe.recipe import Recipe
+from descend.recipe.resolve import resolve
 from descend.rng import generator
 from descend.runs.finish import calibrate, measure_parts
 from descend.runs.plan import Plan
@@ -40,6 +41,9 @@ MOST_COPIES = 4
 
 EXCHANGED = 0.25
 """The share of the numbers of a row that are exchanged for those of another row."""
+
+ROW_KEYS = ("optimizer.lr", "regularize.weight_decay", "model.dropout")
+"""Keys whose automatic values depend on the number of training rows."""
 
 _LOSSES: Mapping[str, str] = {"binary": "bce", "multi_label": "bce", "multiclass": "cross_entropy"}
 
@@ -82,7 +86,7 @@ def distilled(run: Run, planned: Plan, device: torch.device, *, tested: bool) ->
         part.rows.repeat(repeated),
     )
     prepared = dataclasses.replace(planned.prepared, train=enlarged)
-    recipe = _recipe_of_student(planned, run)
+    recipe = _recipe_of_student(planned, run, len(rows))
     plan = dataclasses.replace(
         planned,
         prepared=prepared,
@@ -177,7 +181,7 @@ def _rows(part: Part, planned: Plan) -> tuple[Tensor, int]:
     return torch.cat([inputs, *added]), copies
 
 
-def _recipe_of_student(planned: Plan, run: Run) -> Recipe:
+def _recipe_of_student(planned: Plan, run: Run, rows: int) -> Recipe:
     """Return the recipe of the network: soft targets are not smoothed, and are learned by the loss of their task."""
     recipe = single_recipe(planned.recipe)
     task = planned.prepared.schema.task
@@ -186,7 +190,22 @@ def _recipe_of_student(planned: Plan, run: Run) -> Recipe:
     if sections["stop"]["monitor"] == "objective":
         sections["stop"]["monitor"] = "loss"
     sections["engine"]["threads"] = run.environment["threads"] or 1
-    return Recipe.of(sections)
+    return Recipe.of(sections).replace(_for_more_rows(Recipe.of(sections), planned, rows))
+
+
+def _for_more_rows(recipe: Recipe, planned: Plan, rows: int) -> dict[str, Any]:
+    """Return the automatic values for a number of training rows of those keys that have the automatic value for fewer.
+
+    Strong regularization keeps a network from learning the noise of few targets; predictions of an ensemble have little.
+    """
+    facts = facts_of(planned.prepared.schema)
+    open_keys = Recipe.of(
+        {section: {"name": recipe.get(f"{section}.name")} for section in ("model", "loss", "optimizer")}
+    )
+    before, after = (
+        resolve(open_keys, each).recipe for each in (facts, dataclasses.replace(facts, rows=rows))
+    )
+    return {key: after.get(key) for key in ROW_KEYS if recipe.get(key) == before.get(key) is not None}
 
 
 def _count(network: nn.Module) -> int:

@@ -28,6 +28,7 @@ from descend.nn._polynomial import Powers, polynomial
 from descend.nn._resnet import resnet
 from descend.nn._tabm import tabm
 from descend.nn.activations import ACTIVATIONS, Maxout, activation, gain
+from descend.nn.dropout import Dropout
 from descend.nn.init import INITS, initialize
 from descend.nn.members import (
     BatchEnsembleLinear,
@@ -62,6 +63,7 @@ __all__ = [
     "BatchEnsembleLinear",
     "DecorrelatedBatchNorm1d",
     "DecorrelatedBatchNorm2d",
+    "Dropout",
     "Identity",
     "IterNorm1d",
     "IterNorm2d",

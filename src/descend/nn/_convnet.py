@@ -11,6 +11,7 @@ from descend.errors import UserError
 from descend.nn import activations
 from descend.nn._mlp import Position, add_activation, outputs_per_unit
 from descend.nn.choice import Choice
+from descend.nn.dropout import Dropout
 from descend.nn.normalization import normalized
 from descend.param_types import Count, Fraction
 
@@ -107,7 +108,7 @@ def convnet(
         model.add_module(f"dense{number}", nn.Linear(features, units * outputs_per_unit(act)))
         model.add_module(f"dense_act{number}", act)
         if dropout:
-            model.add_module(f"dense_drop{number}", nn.Dropout(dropout))
+            model.add_module(f"dense_drop{number}", Dropout(dropout))
         features = units
     model.add_module("output", nn.Linear(features, outputs))
     return model

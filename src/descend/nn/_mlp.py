@@ -12,6 +12,7 @@ from descend.cards import method
 from descend.errors import UserError
 from descend.nn import activations
 from descend.nn.choice import Choice
+from descend.nn.dropout import Dropout
 from descend.nn.normalization import normalized
 from descend.nn.residual import Residual
 from descend.nn.scaling import ParametricActivation, Scaling
@@ -123,7 +124,7 @@ def mlp(
         block.add_module(f"linear{number}", layer)
         add_activation(block, number, act, norm_layer, norm_position)
         if dropout:
-            block.add_module(f"drop{number}", nn.Dropout(dropout))
+            block.add_module(f"drop{number}", Dropout(dropout))
         if skips:
             model.add_module(f"residual{number}", Residual(block))
         width = units

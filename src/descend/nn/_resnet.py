@@ -10,6 +10,7 @@ from descend.cards import method
 from descend.nn import activations
 from descend.nn._mlp import single_activation
 from descend.nn.choice import Choice
+from descend.nn.dropout import Dropout
 from descend.nn.normalization import normalized
 from descend.nn.residual import Residual
 from descend.param_types import Count, Fraction
@@ -76,10 +77,10 @@ def resnet(
         body.add_module("linear1", layer)
         body.add_module("act", activations.activation(activation))
         if dropout:
-            body.add_module("drop1", nn.Dropout(dropout))
+            body.add_module("drop1", Dropout(dropout))
         body.add_module("linear2", nn.Linear(inner_width, width))
         if residual_dropout:
-            body.add_module("drop2", nn.Dropout(residual_dropout))
+            body.add_module("drop2", Dropout(residual_dropout))
         model.add_module(f"block{number}", Residual(body))
     output, norm_layer = normalized(nn.Linear(width, outputs), width, dims=1, norm=norm)
     if norm_layer is not None:

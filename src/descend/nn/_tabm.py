@@ -10,6 +10,7 @@ from torch import nn
 from descend.cards import method
 from descend.nn._mlp import single_activation
 from descend.nn.choice import Choice
+from descend.nn.dropout import Dropout
 from descend.nn.members import AdapterInit, BatchEnsembleLinear, MemberLinear, MemberMean, MemberScale
 from descend.nn.outputs import Link
 from descend.param_types import Count, Fraction
@@ -99,7 +100,7 @@ def tabm(
             model.add_module(f"linear{number}", BatchEnsembleLinear(width, units, submodels, initial))
         model.add_module(f"act{number}", single_activation("tabm", activation))
         if dropout:
-            model.add_module(f"drop{number}", nn.Dropout(dropout))
+            model.add_module(f"drop{number}", Dropout(dropout))
         width = units
     model.add_module("output", MemberLinear(width, outputs, submodels))
     model.add_module("mean", MemberMean(submodels, link))

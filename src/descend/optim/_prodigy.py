@@ -75,6 +75,10 @@ class Prodigy(ElementwiseStep):
     method, and ``k``, the number of steps. :attr:`d` is the current estimate. Parameters of a group with learning rate 0 do
     not move and do not take part in the estimate.
 
+    As in Adam, a gradient that is C times as large as the others, such as one of 10¹⁵, shortens all steps until the average of
+    squares has forgotten it, for about 2 ln C/(1 − β₂) steps, and delays the growth of d. Clip gradients where such batches
+    can occur.
+
     Args:
         params: parameters or groups.
         lr: t, the factor of the estimated learning rate. Default 1.

@@ -41,7 +41,9 @@ class SQN(VectorStep):
 
     A step costs one gradient, and every L-th step three more. No step waits for the device, and there is no line
     search, so the learning rate matters as much as for SGD. A step that is not finite is not taken. The method suits
-    noisy gradients of ill-conditioned losses.
+    noisy gradients of ill-conditioned losses. The rows of each L-th step determine the curvature: where their loss is smaller
+    than that of other rows by a factor of 10¹⁰, for example, the steps until the next pair are larger by that factor, and may
+    diverge.
 
     The state is ``count``, the number of steps taken; ``sum`` of the iterates since the last average; ``average``, the
     last one; and the pairs (:class:`descend.linalg.Pairs`): 2 M + 2 numbers per parameter and M² more.

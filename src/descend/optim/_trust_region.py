@@ -77,7 +77,10 @@ class _RatioStep(TruncatedNewton, ABC):
         if gradient.permits_no_step:
             return gradient.loss
         memory = self.memory
-        radius = memory.get("radius", self.initial_radius(gradient.norm))
+        # A radius below the spacing of the parameters' values, as after a gradient of 1e-30, would need dozens of steps that move
+        # nothing before it matters again.
+        spacing = torch.finfo(position.start.dtype).eps * float(torch.linalg.vector_norm(position.start))
+        radius = max(memory.get("radius", self.initial_radius(gradient.norm)), spacing / gradient.lr)
         solution = self.solve(gradient.in_y(curvature), gradient, radius=radius * gradient.lr)
         if not solution.decrease > 0.0:  # the gradient is zero, or the curvature is NaN
             return gradient.loss

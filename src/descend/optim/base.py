@@ -149,6 +149,8 @@ def checked_settings(constructor: Callable[..., Optimizer], settings: Mapping[st
         if name not in declared or (name == "lr" and not _is_vector(value) and value == 0):
             continue
         converted, fault = check(declared[name], value)
+        if fault is None and isinstance(converted, float) and abs(converted) > _LARGEST:
+            fault = f"expected a number up to {_LARGEST:.2g}, the largest in single precision, got {value}"
         if fault is not None:
             faults.append(f"{name}: {fault}")
         elif not isinstance(value, Tensor):
@@ -156,6 +158,10 @@ def checked_settings(constructor: Callable[..., Optimizer], settings: Mapping[st
     if faults:
         raise UserError(f"{catalogue_name(constructor)}: {'; '.join(faults)}")
     return result
+
+
+_LARGEST = torch.finfo(torch.float32).max
+"""The largest setting: PyTorch multiplies float32 parameters by the settings, and refuses larger ones in the middle of a step."""
 
 
 def _is_vector(value: Any) -> bool:

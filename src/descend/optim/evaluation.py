@@ -15,6 +15,7 @@ All evaluations within a step use the same rows and the same random numbers. An 
 from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping, Sequence
+from numbers import Real
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
@@ -87,7 +88,7 @@ class Gradient:
     @property
     def number(self) -> float:
         """The loss as a number. Synchronizes with the device."""
-        return float(self.loss.detach() if isinstance(self.loss, Tensor) else self.loss)
+        return _number(self.loss)
 
 
 class Curvature(Protocol):
@@ -159,6 +160,8 @@ class Evaluations:
         loss = self._call()
         if isinstance(loss, Tensor) and loss.requires_grad and all(p.grad is None for p in self.parameters):
             loss.backward()
+        elif self._rich is None and all(p.grad is None for p in self.parameters):
+            self._check_gradient(loss)
         if any(p.grad is not None and p.grad.is_sparse for p in self.parameters):
             raise UserError(
                 f"{self._name} moves every coordinate and does not support sparse gradients; use sparse_adam instead"
@@ -169,8 +172,7 @@ class Evaluations:
         """Evaluate the loss at the current parameters. Synchronizes with the device."""
         if self._rich is not None:
             return float(self._rich.value())
-        loss = self._call()
-        return float(loss.detach() if isinstance(loss, Tensor) else loss)
+        return _number(self._call())
 
     def check_graph(self, loss: Any) -> None:
         """Raise an error for a loss without a graph in the first step, rather than when a second derivative is first computed.
@@ -243,7 +245,21 @@ class Evaluations:
         if self._rich is None:
             self._rewind()
         with torch.enable_grad():
-            return self.closure()
+            loss = self.closure()
+        if not _is_number(loss):
+            raise UserError(
+                f"{self._name}: expected the closure passed to step to return the loss, a tensor with one element or a real "
+                f"number, got {_describe(loss)}; end the closure with: return loss"
+            )
+        return loss
+
+    def _check_gradient(self, loss: Any) -> None:
+        graphed = isinstance(loss, Tensor) and loss.requires_grad
+        if not graphed and any(p.requires_grad for p in self.parameters):
+            raise UserError(
+                f"{self._name}: the closure passed to step left no gradient and returned a number without a graph; return the "
+                "loss as it was computed from the model, without float(), .item() or .detach(), or call loss.backward() in it"
+            )
 
     def _graphed(self) -> Tensor:
         if self._rich is not None:
@@ -277,3 +293,24 @@ class Evaluations:
         report = getattr(self.closure, "spend", None)
         if report is not None:
             report(gradients)
+
+
+def _is_number(loss: Any) -> bool:
+    """Whether a value is a real number, or a tensor or array that holds exactly one."""
+    if isinstance(loss, Tensor):
+        return loss.numel() == 1 and not loss.is_complex()
+    if getattr(loss, "size", 1) != 1:  # an array of NumPy
+        return False
+    return isinstance(loss, Real) or isinstance(getattr(loss, "item", lambda: None)(), Real)
+
+
+def _number(loss: Any) -> float:
+    return float(loss.detach() if isinstance(loss, Tensor) else loss)
+
+
+def _describe(loss: Any) -> str:
+    if loss is None:
+        return "None"
+    if isinstance(loss, Tensor):
+        return f"a tensor of shape {tuple(loss.shape)} and dtype {loss.dtype}"
+    return f"a value of type {type(loss).__name__}"

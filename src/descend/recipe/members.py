@@ -95,8 +95,8 @@ def resolve_members(resolved: Resolved, requested: Recipe, facts: Facts) -> Reso
         return resolved
     if (
         requested.model.get("preset") in ("good", "best")
-        and "members" not in requested.model
-        and "name" in requested.model
+        and requested.model.get("members", "auto") == "auto"
+        and requested.model.get("name", "auto") != "auto"
     ):
         raise RecipeError(
             [

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from descend.linalg.products import Library, Product, is_large, product
 from descend.losses import BinaryCrossEntropy, CrossEntropy, MeanSquaredError
 from descend.nn import (
+    Dropout,
     LinearEmbedding,
     NumberEmbedding,
     ParametricActivation,
@@ -29,6 +30,7 @@ from descend.nn import (
     Scaling,
     TextEmbedding,
 )
+from descend.training.dropout_rules import dropout_rule, own_dropout_rule
 from descend.training.layer_rules import Rule, autograd_rule, rule_of_any
 
 __all__ = ["RULES", "Chain", "loss_and_derivative"]
@@ -100,27 +102,6 @@ def _elu(layer: Any) -> Rule:
     return _elementwise(
         lambda x: F.elu(x, alpha), lambda d, x: derivative(d, alpha, 1.0, 1.0, False, x), of_output=False
     )
-
-
-def _dropout(layer: Any) -> Rule:
-    def forward(x: Tensor) -> tuple[Tensor, Any]:
-        p: float = layer.p  # a schedule may change it
-        if p == 0.0:
-            return x, None
-        if x.is_cuda:
-            y, mask = torch.native_dropout(x, p, True)
-            return y, (mask, 1.0 / (1.0 - p))
-        noise = torch.empty_like(x).bernoulli_(1.0 - p).div_(1.0 - p)
-        return x * noise, noise
-
-    def backward(d: Tensor, saved: Any, needs_input_grad: bool) -> tuple[Tensor | None, list[Tensor]]:
-        if saved is None:
-            return d, []
-        if isinstance(saved, tuple):
-            return aten.native_dropout_backward.default(d, *saved), []
-        return d * saved, []
-
-    return Rule(forward, backward)
 
 
 def _batch_norm(layer: Any) -> Rule:
@@ -198,7 +179,8 @@ RULES: Mapping[type[nn.Module], Callable[[Any], Rule]] = {
     nn.SiLU: lambda layer: _elementwise(F.silu, aten.silu_backward.default, of_output=False),
     nn.ELU: _elu,
     nn.Identity: lambda layer: _elementwise(lambda x: x, lambda d, x: d, of_output=False),
-    nn.Dropout: _dropout,
+    nn.Dropout: dropout_rule,
+    Dropout: own_dropout_rule,
     nn.BatchNorm1d: _batch_norm,
     nn.LayerNorm: _layer_norm,
     nn.Flatten: _flatten,
@@ -294,7 +276,7 @@ class Chain:
         rules: of each layer.
         first: the index of the first layer with parameters.
         parameters: of all layers, in order.
-        is_random: whether the forward pass uses random numbers.
+        is_random: whether the forward pass uses PyTorch's random numbers.
 
     >>> model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
     >>> chain = Chain.of(model)
@@ -314,19 +296,24 @@ class Chain:
         self._hooks = [
             hooks for each in (layers if model is None else model.modules()) for hooks in _hooks(each)
         ]
-        self.is_random = any(isinstance(layer, nn.Dropout) and layer.p > 0 for layer in layers)
         self.first = next(
             (index for index, layer in enumerate(layers) if next(layer.parameters(), None) is not None), 0
         )
         self.parameters = [p for layer in layers for p in layer.parameters()]
+        own_masks = self.parameters[0].device.type == "cpu"
+        self.is_random = any(
+            isinstance(layer, nn.Dropout) and layer.p > 0 and not (own_masks and type(layer) is Dropout)
+            for layer in layers
+        )
 
     @classmethod
-    def of(cls, model: nn.Module, library: Library = "blas") -> Chain | None:
+    def of(cls, model: nn.Module, library: Library = "blas", *, in_place: bool = True) -> Chain | None:
         """Build the chain of a model; None where the model is not a chain of supported layers.
 
         Args:
             model: any module.
             library: the library that multiplies large matrices; with "blas" the bits are autograd's.
+            in_place: whether layers may overwrite derivatives that :meth:`backward` passes from layer to layer.
         """
         layers = _layers(model)
         if layers is None or not all(map(_is_supported, layers)):
@@ -337,7 +324,7 @@ class Chain:
         large = product(library)
         return cls(
             layers,
-            [_linear(each, large) if type(each) is nn.Linear else RULES[type(each)](each) for each in layers],
+            [_rule(layers, place, large, in_place) for place in range(len(layers))],
             model,
         )
 
@@ -366,6 +353,16 @@ class Chain:
             if input_grad is not None:
                 d = input_grad
         return gradients
+
+
+def _rule(layers: Sequence[nn.Module], place: int, large: Product | None, in_place: bool) -> Rule:
+    layer = layers[place]
+    if type(layer) is nn.Linear:
+        return _linear(layer, large)
+    if type(layer) is Dropout and 0 < place < len(layers) - 1:
+        inside = type(layers[place - 1]) is nn.ReLU and type(layers[place + 1]) is nn.Linear
+        return own_dropout_rule(layer, in_place=in_place and inside)
+    return RULES[type(layer)](layer)
 
 
 def _layers(model: nn.Module) -> list[nn.Module] | None:

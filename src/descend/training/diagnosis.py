@@ -118,21 +118,21 @@ def _forward_origin(
     handles = [module.register_forward_hook(checking(name)) for name, module in leaves]
     rows = t.batches.rows(t.epoch, index)
     try:
-        t.objective.at(batches, t.epoch, index).seed_step()
-        for numbers, batch in zip(rows, batches, strict=True):
-            if not bool(batch.inputs.isfinite().all()):
-                return "the inputs", "", _affected_rows(numbers, ~batch.inputs.isfinite())
-            if batch.targets.is_floating_point() and not bool(batch.targets.isfinite().all()):
-                return "the targets", "", _affected_rows(numbers, ~batch.targets.isfinite())
-            with t.objective.autocast(), torch.no_grad():
-                outputs = t.model(batch.inputs)
-                if origins:
-                    what, name, bad = origins[0]
-                    return what, name, _affected_rows(numbers, bad)
-                if not bool(
-                    t.objective.loss_of_rows(outputs.float(), batch.targets, batch.weights).isfinite()
-                ):
-                    return "the loss", "loss", ()
+        with t.objective.at(batches, t.epoch, index).random_numbers():
+            for numbers, batch in zip(rows, batches, strict=True):
+                if not bool(batch.inputs.isfinite().all()):
+                    return "the inputs", "", _affected_rows(numbers, ~batch.inputs.isfinite())
+                if batch.targets.is_floating_point() and not bool(batch.targets.isfinite().all()):
+                    return "the targets", "", _affected_rows(numbers, ~batch.targets.isfinite())
+                with t.objective.autocast(), torch.no_grad():
+                    outputs = t.model(batch.inputs)
+                    if origins:
+                        what, name, bad = origins[0]
+                        return what, name, _affected_rows(numbers, bad)
+                    if not bool(
+                        t.objective.loss_of_rows(outputs.float(), batch.targets, batch.weights).isfinite()
+                    ):
+                        return "the loss", "loss", ()
     finally:
         for handle in handles:
             handle.remove()

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from descend.linalg.products import Library, is_large, product
+from descend.nn import Dropout
 from descend.regularization import JacobianPenalty, differentiable_inputs, jacobian_directions
 from descend.training.chain import Chain
 from descend.training.layer_rules import Rule
@@ -184,6 +185,7 @@ SECOND_DERIVATIVES: Mapping[type[nn.Module], Callable[[Any], Callable[[Tensor], 
     nn.LeakyReLU: lambda layer: None,
     nn.Identity: lambda layer: None,
     nn.Dropout: lambda layer: None,
+    Dropout: lambda layer: None,
     nn.Tanh: lambda layer: lambda y: 2.0 * y * (y * y - 1.0),
     nn.Sigmoid: lambda layer: lambda y: y * (1.0 - y) * (1.0 - 2.0 * y),
     nn.GELU: _gelu_second_derivative,
@@ -243,7 +245,7 @@ class JacobianChain:
             penalty: the penalty added to the loss of each batch.
             library: the library that multiplies large matrices.
         """
-        chain = Chain.of(model, library) if type(penalty) is JacobianPenalty else None
+        chain = Chain.of(model, library, in_place=False) if type(penalty) is JacobianPenalty else None
         if chain is None or type(penalty) is not JacobianPenalty:
             return None
         rules = [

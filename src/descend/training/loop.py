@@ -82,7 +82,17 @@ RULES = ("max_epochs", "patience", "max_seconds", "target", "gradient_tolerance"
 STOPPED = "stopped"
 """The reason with which a training is finished that was stopped before its end."""
 
-OTHER_REASONS = (STOPPED, "interrupted", "diverged", "dropped", "lost", "finished", "failed")
+OTHER_REASONS = (
+    STOPPED,
+    "interrupted",
+    "diverged",
+    "dropped",
+    "lost",
+    "finished",
+    "failed",
+    "minutes",
+    "max_rounds",
+)
 
 
 def checked_reason(reason: str) -> str:

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from descend.data.batches import Batch
 from descend.linalg.products import Library
 from descend.losses import Loss as KnownLoss
+from descend.nn.dropout import Dropout
+from descend.nn.masks import Masks
 from descend.nn.members import members_of, per_member
 from descend.optim.rows import LOSS, buffers_kept
 from descend.regularization import differentiable_inputs
@@ -25,6 +27,8 @@ from descend.training.jacobian_chain import JacobianChain
 from descend.training.weight_penalty import penalty_value, penalty_with_graph
 
 __all__ = ["Loss", "Objective"]
+
+_NOTHING = nullcontext()
 
 
 class Loss(Protocol):
@@ -113,6 +117,8 @@ class Objective:
         self._chain = None if self._mixed or row_penalty is not None else Chain.of(model, products)
         self._jacobian_chain = None if self._mixed else JacobianChain.of(model, row_penalty, products)
         self._seed_device = seeder(device)
+        own_masks = device.type == "cpu" and any(isinstance(each, Dropout) for each in model.modules())
+        self._masks = Masks(seed) if own_masks else None
         # Seeding takes a tenth of a small network's step, and is omitted where nothing uses random numbers.
         self._is_random = (
             self._chain is None
@@ -140,14 +146,21 @@ class Objective:
         """Seed the device's generator for this step."""
         self._seed_device(key(self.seed, "step", *self._epoch_and_step))
 
+    def random_numbers(self, *, needed: bool = True) -> AbstractContextManager[object]:
+        """Return a context with the random numbers of this step; PyTorch's generator is seeded if ``needed``."""
+        if needed:
+            self.seed_step()
+        if self._masks is None:
+            return _NOTHING
+        self._masks.begin(*self._epoch_and_step)
+        return self._masks
+
     def __call__(self) -> Tensor:
         """Return F, detached; its gradient is left in ``.grad``."""
         self._begin()
-        if self._is_random:
-            self.seed_step()
         for parameter in self.parameters:
             parameter.grad = None
-        with nullcontext() if self._first_evaluation else self._buffers_kept():
+        with self.random_numbers(needed=self._is_random), self._buffers_kept():
             if len(self._batches) == 1:
                 value = self._backward(self._batches[0])
             else:
@@ -288,8 +301,7 @@ class Objective:
 
     def _losses(self) -> tuple[Tensor, Tensor]:
         """Return the mean loss of all batches and the outputs that it is computed from."""
-        self.seed_step()
-        with buffers_kept(self.model, keep=not self._first_evaluation):
+        with self.random_numbers(), buffers_kept(self.model, keep=not self._first_evaluation):
             passes = [self._outputs(batch) for batch in self._batches]
         if len(self._batches) == 1:
             (inputs, outputs), (batch,) = passes[0], self._batches
@@ -307,7 +319,7 @@ class Objective:
     @contextmanager
     def _buffers_kept(self) -> Iterator[None]:
         """As :func:`buffers_kept`, but in place, since chains refer to the buffers and no graph outlives the evaluation."""
-        before = [buffer.clone() for buffer in self._buffers]
+        before = [] if self._first_evaluation else [buffer.clone() for buffer in self._buffers]
         yield
         if before:
             torch._foreach_copy_(self._buffers, before)
@@ -320,10 +332,8 @@ class Objective:
         return None if self._jacobian_chain is None or self._jacobian_chain.hooked else self._jacobian_chain
 
     def _value_of_chain(self, chain: Chain) -> Tensor:
-        if self._is_random:
-            self.seed_step()
         sizes = [len(batch.targets) for batch in self._batches]
-        with nullcontext() if self._first_evaluation else self._buffers_kept():
+        with self.random_numbers(needed=self._is_random), self._buffers_kept():
             parts = [
                 self.loss_of_rows(chain.forward(batch.inputs)[0], batch.targets, batch.weights)
                 * (size / sum(sizes))

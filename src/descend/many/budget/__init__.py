@@ -16,6 +16,6 @@ are, and at which step the last one is stopped. The folder ``rounds`` of a run h
 with checkpoints for the round that was stopped, which a resumed run continues.
 """
 
-from descend.many.budget._train_best import train_best
+from descend.many.budget._train_best import SPENT, train_best
 
-__all__ = ["train_best"]
+__all__ = ["SPENT", "train_best"]

@@ -37,7 +37,10 @@ from descend.training.arithmetic import arithmetic
 from descend.training.loop import Observer
 from descend.training.observers import stopping_on_signals
 
-__all__ = ["train_best"]
+__all__ = ["SPENT", "train_best"]
+
+SPENT = ("minutes", "max_rounds")
+"""The reasons of a search to end: its time, or its number of rounds."""
 
 ROUND_SIZE = 8
 """The number of networks of each round after the first."""

@@ -8,7 +8,7 @@ from torch import nn
 
 from descend.many.pack.layers import PackedBranch, PackedSum
 from descend.many.pack.number_embedding import PACKED_EMBEDDINGS
-from descend.nn import NumberEmbedding, ParametricActivation, Scaling
+from descend.nn import Dropout, NumberEmbedding, ParametricActivation, Scaling
 from descend.nn.activations import Maxout
 
 __all__ = ["DROPOUTS", "ELEMENTWISE", "POOLING", "CannotPack", "kind_of"]
@@ -18,7 +18,7 @@ ELEMENTWISE: tuple[type[nn.Module], ...] = (
 )  # fmt: skip
 """Activations that act elementwise, on signals of any shape."""
 
-DROPOUTS: dict[type[nn.Module], int] = {nn.Dropout: 0, nn.Dropout1d: 1, nn.Dropout2d: 2}
+DROPOUTS: dict[type[nn.Module], int] = {nn.Dropout: 0, Dropout: 0, nn.Dropout1d: 1, nn.Dropout2d: 2}
 """Kinds of dropout, with the number of trailing dimensions that share one random value."""
 
 POOLING = (

@@ -210,11 +210,12 @@ class PackedDropout(nn.Module):
         rates: the dropout probability p of each member; 0 where a member has no dropout here.
         features: number of trailing dimensions that share one random value: 0 drops single entries, otherwise whole
             channels are dropped.
+        own_masks: whether the members' layers are :class:`descend.nn.Dropout`, which has its own random numbers.
     """
 
-    def __init__(self, rates: list[float], features: int = 0) -> None:
+    def __init__(self, rates: list[float], features: int = 0, *, own_masks: bool = False) -> None:
         super().__init__()
-        self.rates, self.features = rates, features
+        self.rates, self.features, self.own_masks = rates, features, own_masks
         self.noise: Tensor | None = None
         self.shape: tuple[int, ...] = ()
         self.dtype = torch.float32
@@ -228,6 +229,13 @@ class PackedDropout(nn.Module):
         """Return the shape of one member's noise, (B, …), for the most recent input."""
         own = self.shape[1:]
         return (*own[: len(own) - self.features], *([1] * self.features))
+
+    def select(self, places: list[int]) -> PackedDropout:
+        """Return the dropout of the members at these places."""
+        rates = [self.rates[place] for place in places]
+        selected = PackedDropout(rates, self.features, own_masks=self.own_masks)
+        selected.shape, selected.dtype = self.shape, self.dtype
+        return selected
 
 
 class PackedMask(nn.Module):

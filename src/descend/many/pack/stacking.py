@@ -34,7 +34,7 @@ from descend.many.pack.layers import (
 from descend.many.pack.number_embedding import PackedNumberEmbedding
 from descend.many.pack.padding import padded
 from descend.many.pack.scaling import PackedParametricActivation, PackedScaling
-from descend.nn import NumberEmbedding, ParametricActivation, Scaling
+from descend.nn import Dropout, NumberEmbedding, ParametricActivation, Scaling
 from descend.nn.activations import Maxout
 from descend.nn.residual import Residual
 
@@ -74,9 +74,7 @@ class _Chain:
     """A model as a chain: its layers with their names, and the dropout after each."""
 
     layers: list[tuple[str, nn.Module]]
-    dropouts: dict[
-        int, tuple[float, int]
-    ]  # (rate, features) after the layer of this index; -1 before the first
+    dropouts: dict[int, nn.Module]  # after the layer of this index; -1 before the first
 
 
 class Stack:
@@ -152,9 +150,7 @@ def _select(layer: nn.Module, places: list[int], index: Tensor) -> nn.Module:
     if isinstance(layer, PackedActivations):
         return PackedActivations(list(layer.kinds), [layer.of_member[place] for place in places])
     if isinstance(layer, PackedDropout):
-        dropout = PackedDropout([layer.rates[place] for place in places], layer.features)
-        dropout.shape, dropout.dtype = layer.shape, layer.dtype
-        return dropout
+        return layer.select(places)
     selected = copy.copy(layer)
     selected._parameters = {
         name: None if p is None else nn.Parameter(p.detach().index_select(0, index))
@@ -272,7 +268,7 @@ def _chain(model: nn.Module) -> _Chain:
             if rate > 0.0:
                 if place in chain.dropouts:
                     raise CannotPack("two dropout layers follow each other")
-                chain.dropouts[place] = (rate, DROPOUTS[type(module)])
+                chain.dropouts[place] = module
         else:
             kind_of(module)
             for parameter in module.parameters():
@@ -336,8 +332,12 @@ def _skip_layer(layer: nn.Module, before: Sequence[nn.Module]) -> nn.Module:
 
 def _add_dropout(layers: list[nn.Module], chains: list[_Chain], place: int) -> None:
     each = [chain.dropouts.get(place) for chain in chains]
-    features = {one[1] for one in each if one is not None}
-    if len(features) > 1:
+    kinds = {type(one) for one in each if one is not None}
+    if len({DROPOUTS[kind] for kind in kinds}) > 1:
         raise CannotPack("some members drop single entries and others whole channels")
-    if features:
-        layers.append(PackedDropout([0.0 if one is None else one[0] for one in each], features.pop()))
+    if len(kinds) > 1:
+        raise CannotPack("some members use nn.Dropout and others descend.nn.Dropout")
+    if kinds:
+        kind = kinds.pop()
+        rates = [0.0 if one is None else float(cast(Any, one).p) for one in each]
+        layers.append(PackedDropout(rates, DROPOUTS[kind], own_masks=kind is Dropout))

@@ -21,6 +21,7 @@ from torch.nn.utils.parametrizations import _WeightNorm
 from descend.errors import message_of
 from descend.many.pack.kinds import DROPOUTS, CannotPack
 from descend.many.pack.layers import PackedDropout
+from descend.nn import Dropout
 from descend.rng import forked
 
 __all__ = ["Arithmetic", "Template", "first_line", "template_of", "tensors_of"]
@@ -107,7 +108,8 @@ def template_of(
         order = _trace_dropouts(module, rates, sample, arithmetic)
     dropouts = []
     for name, (inputs, features) in order.items():
-        dropout = PackedDropout(rates[name][0], features)
+        of_members, kind = rates[name]
+        dropout = PackedDropout(of_members, features, own_masks=kind is Dropout)
         dropout.shape, dropout.dtype = (len(models), *inputs.shape), inputs.dtype
         dropouts.append(dropout)
     return Template(module, *names, tuple(order)), dropouts

@@ -24,6 +24,7 @@ from descend.many.pack.layers import PackedDropout
 from descend.many.pack.losses import PackedLoss
 from descend.many.pack.structure import structure_of
 from descend.many.pack.template import Arithmetic, Template, first_line, template_of, tensors_of
+from descend.nn.masks import Masks
 from descend.rng import forked, key, seeder
 
 __all__ = ["VmappedNetwork", "cannot_vmap_because", "vmap_models"]
@@ -125,11 +126,7 @@ class VmappedNetwork:
     def select(self, places: list[int]) -> VmappedNetwork:
         """Return the networks of the members at these places; tensors are copied."""
         index = torch.tensor(places, device=self.weights.vector.device)
-        dropouts = []
-        for dropout in self.dropouts:
-            selected = PackedDropout([dropout.rates[place] for place in places], dropout.features)
-            selected.shape, selected.dtype = dropout.shape, dropout.dtype
-            dropouts.append(selected)
+        dropouts = [dropout.select(places) for dropout in self.dropouts]
         return VmappedNetwork(
             self._template,
             [view.index_select(0, index) for view in self.weights.views],
@@ -281,7 +278,9 @@ def _compare(
     evaluated = network.outputs(both)
     for member, model in enumerate(models):
         seeder(rows.device)(key(member, "step", 0, 0))
-        with torch.enable_grad(), nullcontext() if arithmetic is None else arithmetic():
+        masks = Masks(member)
+        masks.begin(0, 0)
+        with torch.enable_grad(), masks, nullcontext() if arithmetic is None else arithmetic():
             y = model(rows)
         named = dict(model.named_parameters())
         solo_gradients = torch.autograd.grad(
