@@ -15,13 +15,14 @@ from descend.errors import DivergedError, RunError, UserError
 from descend.files import check_unused
 from descend.many.networks import train_networks
 from descend.many.progress import networks_shown
+from descend.many.refit import REFIT, check_refit, finished_before, refitted
 from descend.many.watchers import Watcher
 from descend.metrics import main_metric
 from descend.process import locked, locks_out, undisturbed
 from descend.recipe import Recipe
 from descend.recipe.members import expected_networks, networks_per_run
-from descend.runs.folder import check_manifest, is_finished, is_started
-from descend.runs.plan import Plan, Planner, plan_run
+from descend.runs.folder import MANIFEST, check_manifest, is_finished, is_started
+from descend.runs.plan import Plan, Planner, as_recipe, plan_run
 from descend.runs.recorded_data import recorded_data
 from descend.runs.run import Run, load
 from descend.runs.session import Session
@@ -42,6 +43,7 @@ def train(
     seed: int = 0,
     out: str | Path | None = None,
     resume: bool = False,
+    refit: bool = False,
     device: str | None = None,
     model: nn.Module | None = None,
     observers: Sequence[Any] = (),
@@ -64,6 +66,9 @@ def train(
             recipe must be those it started with; the recipe may be left out. The keys of ``stop`` (apart from
             ``average``), of ``checkpoint`` and the device may be changed, also in a finished run: training then
             continues as if they had been so from the start, or is refused with the reason. Default False.
+        refit: shorthand for the recipe's ``stop.refit``: train again on all rows once the scores on held-out rows are known
+            (:mod:`descend.many.refit`). The scores of the run are then those of the first training. Default False: as in
+            the recipe.
         device: shorthand for the recipe's ``engine.device``.
         model: a module to train instead of the recipe's, with outputs (n, K). It is trained in place.
         observers: objects with some of the methods ``started(training)``, ``stepped(training)``,
@@ -99,7 +104,7 @@ def train(
         data = recorded_data(folder, allow_imports=allow_imports)
     plan = plan_run(
         data,
-        recipe,
+        as_recipe(recipe, allow_imports).replace({"stop.refit": True}) if refit else recipe,
         folder,
         resume=resume,
         seed=seed,
@@ -168,6 +173,9 @@ def finish(
         check_manifest(path)
         return load(path, allow_imports=allow_imports, model=model)
     with locked(path):
+        if (path / REFIT / MANIFEST).exists():  # the first training is complete
+            (path / REFIT / MANIFEST).replace(path / MANIFEST)
+            return load(path, allow_imports=allow_imports, model=model)
         if data is None:
             data = recorded_data(path, allow_imports=allow_imports)
         given = {"validation": validation, "test": test, "sample_weight": sample_weight}
@@ -192,6 +200,7 @@ def execute(
     observers: Sequence[Observer] = (),
     batches: Batches | None = None,
     watchers: Sequence[Watcher] = (),
+    refits: bool = True,
 ) -> Run:
     """Train according to a plan; see :func:`train`.
 
@@ -203,6 +212,7 @@ def execute(
         observers: objects that are notified of each epoch.
         batches: the training batches, instead of those the plan describes.
         watchers: notified of the epochs and ends of the networks, if the recipe trains several.
+        refits: whether the network is trained again on all rows where the recipe has ``stop.refit``. Default True.
 
     Raises:
         UserError: the recipe trains several networks, which excludes ``model`` and ``batches``.
@@ -212,7 +222,17 @@ def execute(
     with locked(folder):
         if folder is not None and not resume and is_started(folder):
             check_unused(folder)  # another process has used it since the plan was made
-        return _execute(plan, folder, resume, model, observers, batches, watchers)
+        if not refits or not plan.recipe.stop.get("refit"):
+            return _execute(plan, folder, resume, model, observers, batches, watchers)
+        if model is not None:
+            raise UserError(
+                "stop.refit trains again from initial weights that the recipe builds; it cannot be used with a model of your own"
+            )
+        check_refit(plan)
+        run = finished_before(plan, folder) if resume else None
+        if run is None:
+            run = _execute(plan, folder, resume, model, observers, batches, watchers)
+        return run if "refit" in run.metrics else refitted(run, plan, folder, observers=observers)
 
 
 def _execute(

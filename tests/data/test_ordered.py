@@ -1,11 +1,13 @@
 import importlib
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 import torch
 
 import descend
+from descend.data.arrow_orders import stored_order
 from descend.data.ordered import enum_of, order_of, ordered_strings
 from descend.data.preparation import prepare
 from descend.data.preprocessing import Preprocess
@@ -154,3 +156,30 @@ def test_a_string_for_missing_values_in_the_order_is_a_category_in_a_file(tmp_pa
     for data in (frame, tmp_path / "a.csv"):
         column = prepare(read(data, target="y", settings=settings), settings).schema.columns[0]
         assert (column.categories, column.missing) == (("NA", "S", "M"), 0)
+
+
+@pytest.mark.parametrize("files", [1, 2])
+def test_a_streamed_file_has_the_order_of_its_type(files, tmp_path):
+    sizes = ["S", "M", "L"] * 20
+    path = tmp_path / "rows" if files > 1 else tmp_path / "rows.parquet"
+    if files > 1:
+        path.mkdir()
+    for number in range(files):
+        frame = pd.DataFrame({"size": pd.Categorical(sizes, ["S", "M", "L"], ordered=True), "y": range(60)})
+        frame.to_parquet(path / f"{number}.parquet" if files > 1 else path)
+    schemas = [
+        descend.train(path, {"data.stream": each, "stop.max_epochs": 1}, target="y").schema
+        for each in (False, True)
+    ]
+    assert [each.columns[0].ordered for each in schemas] == [True, True]
+    assert [each.columns[0].categories for each in schemas] == [("S", "M", "L"), ("S", "M", "L")]
+
+
+def test_streamed_files_with_different_orders_have_none(tmp_path):
+    for number, order in enumerate((["S", "M", "L"], ["L", "M", "S"])):
+        column = pd.Categorical(["S", "M", "L"] * 10, order, ordered=True)
+        pd.DataFrame({"size": column, "y": range(30)}).to_parquet(tmp_path / f"{number}.parquet")
+    files = [tmp_path / "0.parquet", tmp_path / "1.parquet"]
+    assert stored_order(files[:1], "size") == ("S", "M", "L")
+    assert stored_order(files, "size") is None
+    assert stored_order(files, "y") is None

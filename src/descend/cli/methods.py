@@ -37,6 +37,7 @@ SHAPES = {
     ("model", "norm"): "(n, C) → (n, C), images (n, C, H, W) → (n, C, H, W)",
     ("model", "calibration"): "logits (n, K) → logits (n, K)",
     ("model", "number_embedding"): "(n, d) → (n, d, e), for the d numbers of a row",
+    ("model", "category_embedding"): "(n, L) → (n, e), for the one-hot inputs of each column of L categories",
     ("model", "ensemble_selection"): "raw outputs (n, K) of each network → the counts of those that are kept",
     ("init", "name"): "fills a weight (d_out, d_in), or (d_out, d_in, height, width), in place",
     (

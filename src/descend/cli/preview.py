@@ -70,11 +70,18 @@ def _test_rows(planned: Plan) -> str:
     rows, total = planned.prepared.schema.rows.get("test", 0), len(planned.source)
     from descend.data.settings import DataSettings
 
+    if planned.recipe.stop.get("refit"):
+        from descend.many.refit import rows_used
+
+        return (
+            f"(Once the scores are known, the network is trained again on all {rows_used(planned):,} rows: stop.refit. "
+            "The network that results has no held-out score of its own.)"
+        )
     if not rows or planned.source.split is not None or planned.recipe.data["test"] != DataSettings.test:
         return ""
     return (
         f"({100 * rows / total:.0f} % of the rows are kept for the test. If you have test data of your own: --test DATA, "
-        "or --set data.test=0 to train on all rows)"
+        "or --set data.test=0 to train on all rows. --refit trains on all rows once the score on these is known)"
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from descend.cli.preview import PART_NAMES, plain_table
 from descend.metrics import LOSSES
 from descend.report.formatting import count, duration, listing, metric, score
+from descend.report.refit_note import refit_note
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,6 +40,8 @@ def summary(run: Run, report: Path | None, console: Console) -> None:
             "The test loss is that of calibrated probabilities, the others are without calibration."
         )
     console.print(_course(run))
+    if note := refit_note(run.metrics):
+        console.print(note.replace("\N{NO-BREAK SPACE}", " "))
     console.print(f"Run     {run.path}", soft_wrap=True)
     if report is not None:
         console.print(f"Report  {report}", soft_wrap=True)
@@ -166,7 +169,7 @@ def answer_of(run: Run, report: Path | None) -> dict[str, Any]:
         "task": found["task"],
         "metrics": {part: found[part] for part in PARTS if part in found},
         **{key: found[key] for key in ("epochs", "steps", "seconds", "best_epoch", "stopped")},
-        **{key: found[key] for key in ("constraints", "search", "distilled") if key in found},
+        **{key: found[key] for key in ("constraints", "search", "distilled", "refit") if key in found},
         "seed": run.environment.get("seed"),
         "data": {**run.environment.get("data", {}), "fingerprint": run.schema.fingerprint},
         "recipe": {section: dict(values) for section, values in run.recipe.items()},

@@ -87,6 +87,14 @@ def train(
             "changed, even for a finished run: --set stop.max_epochs=200.",
         ),
     ] = False,
+    refit: Annotated[
+        bool,
+        typer.Option(
+            "--refit",
+            help="Once the scores on validation and test rows are known, train again on all rows, for the number of epochs whose "
+            "weights were kept; the same as --set stop.refit=true. The scores are then those of the first training.",
+        ),
+    ] = False,
     device: Device = None,
     validation: Annotated[
         str | None,
@@ -131,7 +139,9 @@ def train(
 
             planned = plan_run(
                 data,
-                requested_recipe(recipe, _with_preset(assignments or [], preset, minutes), allow_imports),
+                requested_recipe(
+                    recipe, _with_shorthands(assignments or [], preset, minutes, refit), allow_imports
+                ),
                 out,
                 resume=resume,
                 target=target,
@@ -144,7 +154,7 @@ def train(
             )
         if resume and seed is not None and seed != planned.seed:
             raise RunError(f"the run in {out} was started with --seed {planned.seed}, not {seed}")
-        if resume and out is not None and planned.before is None and _is_complete(out):
+        if resume and out is not None and planned.before is None and _is_complete(out, planned):
             from descend.runs.run import load
 
             run = load(out, allow_imports=allow_imports)
@@ -164,11 +174,14 @@ def train(
 PRESETS = ("quick", "good", "best")
 
 
-def _with_preset(assignments: list[str], preset: str | None, minutes: float | None) -> list[str]:
+def _with_shorthands(
+    assignments: list[str], preset: str | None, minutes: float | None, refit: bool
+) -> list[str]:
     if preset not in (None, "auto", *PRESETS):
         raise UserError(f"--preset {preset}: expected {', '.join(PRESETS[:-1])} or {PRESETS[-1]}")
     options = {"preset": preset, "minutes": minutes}
-    return [f"model.{key}={value}" for key, value in options.items() if value is not None] + assignments
+    own = [f"model.{key}={value}" for key, value in options.items() if value is not None]
+    return [*own, *(["stop.refit=true"] if refit else []), *assignments]
 
 
 def requested_recipe(file: Path | None, assignments: Sequence[str], allow_imports: bool) -> Recipe:
@@ -190,12 +203,15 @@ def _to_resume(data: str | None, out: Path | None, allow_imports: bool) -> str:
     return str(recorded_data(out, allow_imports=allow_imports).source)
 
 
-def _is_complete(folder: Path) -> bool:
+def _is_complete(folder: Path, planned: Plan) -> bool:
     """Whether a run was trained to its end, and not only to a stop on request."""
     from descend.many.budget import SPENT
+    from descend.many.refit import is_refitted
     from descend.runs.folder import METRICS, is_finished
     from descend.training.loop import RULES
 
+    if planned.recipe.stop.get("refit") and not is_refitted(folder):
+        return False
     return is_finished(folder) and read_json(folder / METRICS).get("stopped") in (*RULES, *SPENT)
 
 

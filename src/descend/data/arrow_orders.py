@@ -7,6 +7,7 @@ A file with an ordered dictionary, as pandas and R write it for ordered categori
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from descend.data.ordered import with_arrow_orders
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["read_by_pyarrow", "with_orders_of_arrow_file", "with_orders_of_parquet_file"]
+__all__ = ["read_by_pyarrow", "stored_order", "with_orders_of_arrow_file", "with_orders_of_parquet_file"]
 
 
 def with_orders_of_parquet_file(
@@ -43,6 +44,28 @@ def with_orders_of_parquet_file(
     with parquet.ParquetFile(BufferReader(file) if isinstance(file, bytes) else file) as opened:
         ordered = [name for name in names if _is_ordered(opened.schema_arrow, name)]
         return (with_arrow_orders(frame, _valid(opened.read(columns=ordered))) if ordered else frame), ()
+
+
+def stored_order(files: Sequence[Path], name: str) -> tuple[str, ...] | None:
+    """Return the categories of a column of Parquet files in their order; None if the files have none, or different ones.
+
+    Args:
+        files: the files.
+        name: the name of the column in them.
+    """
+    try:
+        from pyarrow import parquet
+    except ImportError:
+        return None
+    orders = set()
+    for file in files:
+        with parquet.ParquetFile(file) as opened:
+            if not _is_ordered(opened.schema_arrow, name):
+                return None
+            chunks = _valid(opened.read(columns=[name])).column(name).unify_dictionaries().chunks
+            orders.add(tuple(chunks[0].dictionary.to_pylist()) if chunks else ())
+    order = orders.pop() if len(orders) == 1 else ()
+    return order if len(set(order)) == len(order) > 1 and None not in order else None
 
 
 def with_orders_of_arrow_file(frame: pl.DataFrame, file: Path | bytes) -> pl.DataFrame:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from descend.data.arrow_orders import stored_order
 from descend.data.titles import unique_names
 from descend.errors import DataError
 
@@ -138,6 +139,9 @@ class StoredTable:
             "Parquet",
             lambda: lazy.select(pl.col(self._titles[name])).collect().to_series().alias(name),
         )
+        if series.dtype == pl.Categorical:  # polars does not read whether the categories have an order
+            order = read_or_raise(self.path, "Parquet", lambda: stored_order(self._files, self._titles[name]))
+            return series if order is None else series.cast(pl.Enum(order))
         return series
 
     def drop(self, names: Sequence[str]) -> StoredTable:

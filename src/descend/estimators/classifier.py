@@ -42,13 +42,14 @@ class Classifier(ClassifierMixin, Network):  # type: ignore[misc]  # scikit-lear
     ``scale``                 ``data.scale``                    "standard", "minmax", "zca", "none"
     ``preset``                ``model.preset``                  "quick": one network; "good", "best": ensembles
     ``minutes``               ``model.minutes``                 10, the time of the preset "best"
+    ``refit``                 ``stop.refit``                    train again on all rows
     ``device``                ``engine.device``                 "cpu", "cuda"
     ``class_weight``          ``data.class_weights``            "balanced", {"rare": 5.0}
     ========================  ================================  ==============================================
 
     Args:
         hidden, activation, norm, dropout, optimizer, lr, schedule, weight_decay, batch_size, max_epochs, patience,
-            validation_fraction, scale, preset, minutes, device, class_weight: see above. All default to None.
+            validation_fraction, scale, preset, minutes, refit, device, class_weight: see above. All default to None.
         recipe: a :class:`descend.Recipe`, a mapping of its sections, or a TOML file.
         random_state: the seed; equal seeds give bit-identical fits. None samples one from NumPy's global generator.
         verbose: whether to show a progress bar.
@@ -72,7 +73,8 @@ class Classifier(ClassifierMixin, Network):  # type: ignore[misc]  # scikit-lear
     ``hidden`` or ``max_epochs``, trains one network.
 
     Validation and stopping: with 40 distinct inputs or more, a fraction of them is held out to choose the best epoch.
-    With fewer, or with ``validation_fraction=0``, all rows are trained on for ``max_epochs`` epochs.
+    With fewer, or with ``validation_fraction=0``, all rows are trained on for ``max_epochs`` epochs. With ``refit=True`` the
+    network is then trained again on all rows, for the number of epochs that was best (:mod:`descend.many.refit`).
 
     Weights: rows are treated as a weighted set, see :mod:`descend.estimators.weighted_set`, so that a weight of k and k
     copies give bit-identical results, and batches sample rows by weight, see

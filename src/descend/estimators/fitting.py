@@ -22,6 +22,7 @@ from descend.estimators.parameters import Sections
 from descend.estimators.weighted_batches import WeightedBatches, samples_per_epoch
 from descend.estimators.weighted_set import WeightedSet, has_weight, select, split_by_input, weighted_set
 from descend.many.networks import train_networks
+from descend.many.refit import refitted
 from descend.recipe import Recipe
 from descend.recipe.build import build_model
 from descend.recipe.defaults import facts_of
@@ -80,17 +81,29 @@ def train_complete(
     network, planned = network_and_threads(planned, sections)
     device = choose_device(planned.recipe.engine["device"])
 
-    def batches() -> WeightedBatches | None:
-        return weighted_batches(planned.prepared.train, planned.recipe, seed, device)
+    def batches(plan: Plan = planned) -> WeightedBatches | None:
+        return weighted_batches(plan.prepared.train, plan.recipe, seed, device)
+
+    def refit(run: Run) -> Run:
+        if not planned.recipe.stop.get("refit") or not len(planned.prepared.validation):
+            return run
+        return refitted(
+            run,
+            planned,
+            source=dataclasses.replace(distinct, split=None),
+            observers=observers,
+            batches=batches,
+        )
 
     with forked(device):
         if networks_per_run(planned.recipe) == 1:
-            return execute(planned, model=network, observers=observers, batches=batches())
+            run = execute(planned, model=network, observers=observers, batches=batches(), refits=False)
+            return refit(run)
         # One network after another: the fastest engine is found by measuring, and engines differ in the last bits.
         run = train_networks(planned, engine="loop", observers=observers, batches=batches)
     if run.failed:
         raise DivergedError(run.metrics["message"])
-    return run
+    return refit(run)
 
 
 def _missing_strings(data: Mapping[str, Any]) -> Missing:

@@ -61,6 +61,7 @@ class Network(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]  # scikit
         scale: str | None = None,
         preset: str | None = None,
         minutes: float | None = None,
+        refit: bool | None = None,
         recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
         device: str | None = None,
         random_state: int | np.random.RandomState | None = None,
@@ -81,6 +82,7 @@ class Network(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]  # scikit
         self.scale = scale
         self.preset = preset
         self.minutes = minutes
+        self.refit = refit
         self.recipe = recipe
         self.device = device
         self.random_state = random_state
@@ -219,6 +221,8 @@ def _check_single(sections: Sections) -> None:
         )
         if sections.get(section, {}).get(key, 1) not in (1, "auto", "quick", (), [])
     ]
+    if sections.get("stop", {}).get("refit"):
+        problems.append(Problem("stop", "refit", "partial_fit has no rows but those of a pass", "use fit"))
     if problems:
         raise RecipeError(problems)
 

@@ -34,6 +34,7 @@ RECIPE_KEYS: Mapping[str, str] = {
     "validation_fraction": "data.validation",
     "max_epochs": "stop.max_epochs",
     "patience": "stop.patience",
+    "refit": "stop.refit",
     "device": "engine.device",
 }
 """Key of the recipe that each parameter sets."""

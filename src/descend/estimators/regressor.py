@@ -22,7 +22,7 @@ class Regressor(RegressorMixin, Network):  # type: ignore[misc]  # scikit-learn 
 
     Args:
         hidden, activation, norm, dropout, optimizer, lr, schedule, weight_decay, batch_size, max_epochs, patience,
-            validation_fraction, scale, preset, minutes, device: keys of the recipe, see :class:`descend.Classifier`. All
+            validation_fraction, scale, preset, minutes, refit, device: keys of the recipe, see :class:`descend.Classifier`. All
             default to None.
         recipe: a :class:`descend.Recipe`, a mapping of its sections, or a TOML file.
         random_state: the seed; equal seeds give bit-identical fits. None samples one from NumPy's global generator.

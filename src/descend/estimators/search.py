@@ -176,7 +176,7 @@ class Search(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
     def _search(self, template: Network, source: Source, folds: list[tuple[Array, Array]], seed: int) -> None:
         base = self._recipe(template, source, {})
         # Keys that are not specified are chosen for the training rows of the first fold.
-        planner = Planner(source.take(np.asarray(folds[0][0])))
+        planner = Planner(source.take(np.asarray(folds[0][0])), refits=False)
         planned = planner.plan(base, seed)
         varied = default_space(base, planned.recipe) if self.space is None else self.space
         space = validate_space(varied, base, planner, seed)

@@ -165,9 +165,8 @@ def cross_validate(
     if training_data.validation is not None or training_data.test is not None:
         raise UserError("cross-validation splits one data set; remove validation and test data")
     recipe = as_recipe(recipe, allow_imports)
-    plan = Planner(training_data, device=device, allow_imports=allow_imports, ensembles=True).plan(
-        recipe, seed
-    )
+    planner = Planner(training_data, device=device, allow_imports=allow_imports, ensembles=True, refits=False)
+    plan = planner.plan(recipe, seed)
     recipe = recipe.replace({"model.preset": plan.recipe.model["preset"]})
     source, schema = plan.source, plan.prepared.schema
     rows = np.arange(len(source)) if source.split is None else np.flatnonzero(source.split != "test")

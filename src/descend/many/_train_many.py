@@ -105,7 +105,7 @@ def train_many(
     _check_choices(engine, rungs)
     seed_of_each = _for_each(seeds, len(recipes), "seeds")
     parts_of_each = [None] * len(recipes) if parts is None else _for_each(list(parts), len(recipes), "parts")
-    planner = Planner(data, device=device, allow_imports=allow_imports, **data_options)
+    planner = Planner(data, device=device, allow_imports=allow_imports, refits=False, **data_options)
     folder = None if out is None else Path(out)
     if folder is not None and not resume:
         check_unused(folder)

@@ -142,6 +142,7 @@ def train_restarts(
     run.metrics["seconds"] = sum(float(member.run.metrics.get("seconds", 0.0)) for member in members)
     run.metrics["members"] = {
         "kept": [member.number for member in chosen],
+        "epochs": [int(member.run.metrics["best_epoch"]) for member in chosen],
         **({"weights": weights} if weights else {}),
         "monitor": monitor,
         "validation": [_value(member, monitor) for member in members],

@@ -28,6 +28,7 @@ from descend.nn._polynomial import Powers, polynomial
 from descend.nn._resnet import resnet
 from descend.nn._tabm import tabm
 from descend.nn.activations import ACTIVATIONS, Maxout, activation, gain
+from descend.nn.category_embedding import CATEGORY_EMBEDDINGS, CategoryEmbedding, LearnedCategories
 from descend.nn.dropout import Dropout
 from descend.nn.init import INITS, initialize
 from descend.nn.members import (
@@ -55,18 +56,21 @@ from descend.nn.whitening import DecorrelatedBatchNorm1d, DecorrelatedBatchNorm2
 
 __all__ = [
     "ACTIVATIONS",
+    "CATEGORY_EMBEDDINGS",
     "INITS",
     "MODELS",
     "NORMS",
     "NUMBER_EMBEDDINGS",
     "OUTPUTS",
     "BatchEnsembleLinear",
+    "CategoryEmbedding",
     "DecorrelatedBatchNorm1d",
     "DecorrelatedBatchNorm2d",
     "Dropout",
     "Identity",
     "IterNorm1d",
     "IterNorm2d",
+    "LearnedCategories",
     "LinearEmbedding",
     "Maxout",
     "MemberLinear",

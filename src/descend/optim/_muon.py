@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from descend.cards import method
+from descend.nn import LearnedCategories
 from descend.optim.base import Params
 from descend.optim.elementwise import ElementwiseStep, Moving
 from descend.param_types import Count, Fraction, NonNegative, Positive
@@ -129,7 +130,7 @@ def vectors_in_matrices(model: nn.Module) -> Iterator[Tensor]:
         modules = list(network.modules())
         layers = [each for each in modules if isinstance(each, (nn.Linear, nn.modules.conv._ConvNd))]
         for module in [
-            each for each in modules if isinstance(each, (nn.Embedding, nn.EmbeddingBag))
+            each for each in modules if isinstance(each, (nn.Embedding, nn.EmbeddingBag, LearnedCategories))
         ] + layers[-1:]:
             yield from module.parameters()
 

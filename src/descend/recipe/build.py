@@ -25,6 +25,7 @@ from descend.param_types import signature_of
 from descend.recipe.adapters import TorchSchedule
 from descend.recipe.build_loss import build_loss, build_output, link_of, network_outputs
 from descend.recipe.catalogue import CATALOGUE, CHOICES, find
+from descend.recipe.category_embedding import build_category_embedding
 from descend.recipe.compatibility import check_needs
 from descend.recipe.constraints import ActiveConstraint, build_constraints
 from descend.recipe.construct import call, parameter_names, settings_of
@@ -103,6 +104,9 @@ def _build_network(recipe: Recipe, facts: Facts, seed: int, sample: int, train: 
     constructor = find("model", recipe.model["name"])
     texts = build_text_embedding(recipe, facts, seed, sample)
     inputs = facts.input_shape if texts is None else (texts.outputs,)
+    categories = build_category_embedding(recipe, facts, inputs[0], seed, sample)
+    inputs = inputs if categories is None else (categories.outputs,)
+    # The numbers of a row come before its categories, so that their positions are still those of the row.
     numbers = build_number_embedding(recipe, facts, inputs[0], seed, sample, train)
     inputs = inputs if numbers is None else (numbers.outputs,)
     context: dict[str, Any] = {"inputs": inputs, "outputs": network_outputs(recipe, facts)}
@@ -137,6 +141,7 @@ def _build_network(recipe: Recipe, facts: Facts, seed: int, sample: int, train: 
         ) from cause
     _start_at_average(recipe, model, facts)
     network = model if numbers is None else preceded(model, "numbers", numbers.layer)
+    network = network if categories is None else preceded(network, "categories", categories.layer)
     network = network if texts is None else preceded(network, "text", texts)
     fit_initial_weights(scheme, network, train, generator(seed, "rows", sample))
     build_constraints(recipe, network, seed)

@@ -23,7 +23,16 @@ from descend.data.target_transform import TARGET_SCALES
 from descend.errors import UserError, did_you_mean
 from descend.losses import LOSSES
 from descend.losses.functions import constructor_of
-from descend.nn import ACTIVATIONS, INITS, MODELS, NORMS, NUMBER_EMBEDDINGS, OUTPUTS, TextEmbedding
+from descend.nn import (
+    ACTIVATIONS,
+    CATEGORY_EMBEDDINGS,
+    INITS,
+    MODELS,
+    NORMS,
+    NUMBER_EMBEDDINGS,
+    OUTPUTS,
+    TextEmbedding,
+)
 from descend.nn.calibration import CALIBRATIONS
 from descend.nn.greedy import greedy
 from descend.optim import OPTIMIZERS, WRAPPERS
@@ -71,6 +80,7 @@ CHOICES: Mapping[tuple[str, str], Mapping[str, Constructor]] = {
     ("model", "output"): OUTPUTS,
     ("model", "calibration"): CALIBRATIONS,
     ("model", "number_embedding"): NUMBER_EMBEDDINGS,
+    ("model", "category_embedding"): CATEGORY_EMBEDDINGS,
     ("regularize", "orthogonality"): ORTHOGONALITIES,
 }
 """Keys of a section, other than ``name``, whose value is a name from a family, or a list of such names."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from descend.data.category_inputs import CategoryInput, category_inputs
 from descend.data.ngrams import NGrams
 from descend.data.number_inputs import NumberInput, number_inputs
 from descend.data.schema import Schema
@@ -67,6 +68,7 @@ class Facts:
         device: where training runs.
         texts: how the texts at the end of an encoded row are hashed.
         numbers: which entries of an encoded row are numbers.
+        categories: which entries are one-hot blocks of categories without an order.
         own_model: whether the network is a module that the recipe does not describe.
     """
 
@@ -80,6 +82,7 @@ class Facts:
     target_average: tuple[float, ...] = ()
     texts: tuple[NGrams, ...] = ()
     numbers: tuple[NumberInput, ...] = ()
+    categories: tuple[CategoryInput, ...] = ()
     own_model: bool = False
 
     @property
@@ -107,6 +110,7 @@ def facts_of(schema: Schema, device: str = "cpu") -> Facts:
         target_average=schema.target_average,
         texts=schema.texts,
         numbers=number_inputs(schema),
+        categories=category_inputs(schema),
     )
 
 

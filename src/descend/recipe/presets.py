@@ -49,7 +49,7 @@ _SETTINGS: Mapping[str, Any] = {
     "stop": StopSettings,
 }
 
-OPEN = ("model.preset", "model.calibration", "model.distill", "stop.metrics")
+OPEN = ("model.preset", "model.calibration", "model.distill", "stop.metrics", "stop.refit")
 """Keys of these sections that do not change how a network is trained."""
 
 

@@ -56,6 +56,9 @@ class ModelSettings:
             "constant", "flat_cosine", "cosine" or "coslog4", each as the schedule of that name.
         number_embedding: how each number of a row enters the network: "none", "linear", "piecewise_linear" or "periodic", or a
             table with ``name`` and settings (:mod:`descend.nn.number_embedding`); "auto" is "none".
+        category_embedding: how columns of categories enter the network: "none", their one-hot inputs, or "learned", a learned
+            vector for each category of a column with more than 8, or a table with ``name`` and settings
+            (:mod:`descend.nn.category_embedding`).
     """
 
     output: str = "auto"
@@ -75,6 +78,7 @@ class ModelSettings:
     text_dimension: Count = 32
     dropout_schedule: SettingSchedule = "constant"
     number_embedding: Choice = "auto"
+    category_embedding: Choice = "none"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -84,6 +84,7 @@ FAMILIES = (
     Family("model", "output", "Output", "Output"),
     Family("model", "calibration", "Calibration", "Calibration"),
     Family("model", "number_embedding", "NumberEmbedding", "Embedding"),
+    Family("model", "category_embedding", "CategoryEmbedding", "Categories"),
     Family("regularize", "orthogonality", "Orthogonality", "Penalty"),
 )
 

@@ -25,6 +25,7 @@ __all__ = [
     "BothCategories",
     "CG",
     "CalibrationSpec",
+    "CategoryEmbeddingSpec",
     "CategoryEncodingSpec",
     "CayleyAdam",
     "CayleySGD",
@@ -80,6 +81,7 @@ __all__ = [
     "LBFGS",
     "LayerNorm",
     "LeakyReLU",
+    "LearnedCategories",
     "Linear",
     "LinearEmbedding",
     "Lion",
@@ -361,6 +363,11 @@ _NumberEmbeddingName: TypeAlias = Literal[
     "periodic",
 ]
 
+_CategoryEmbeddingName: TypeAlias = Literal[
+    "none",
+    "learned",
+]
+
 _OrthogonalityName: TypeAlias = Literal[
     "none",
     "so",
@@ -410,6 +417,9 @@ class CalibrationSpec(Spec):
 
 class NumberEmbeddingSpec(Spec):
     """What may be given for model.number_embedding in typed form."""
+
+class CategoryEmbeddingSpec(Spec):
+    """What may be given for model.category_embedding in typed form."""
 
 class OrthogonalitySpec(Spec):
     """What may be given for regularize.orthogonality in typed form."""
@@ -598,6 +608,9 @@ class Model(ModelSpec):
         number_embedding: how each number of a row enters the network: "none", "linear",
             "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding);
             "auto" is "none".
+        category_embedding: how columns of categories enter the network: "none", their one-hot inputs,
+            or "learned", a learned vector for each category of a column with more than 8, or a table
+            with 'name' and settings (category_embedding).
         degree: the largest exponent. Default 3, a cubic.
         hidden: the widths of the hidden layers.
         activation: a name in 'ACTIVATIONS', a table with 'name' and settings, or a constructor. With
@@ -652,6 +665,7 @@ class Model(ModelSpec):
         text_dimension: int = 32,
         dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
         number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "auto",
+        category_embedding: _CategoryEmbeddingName | CategoryEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
         degree: int = 3,
         hidden: Sequence[int] = (128, 128),
         activation: _ActivationName | ActivationSpec | str | Mapping[str, Any] | Callable[..., Any] = "relu",
@@ -1077,6 +1091,10 @@ class Stop(Spec):
             keeps earlier, simpler weights where later ones are hardly better.
         average: horizon, in epochs, of a moving average of the weights (WeightAverage) that is
             evaluated and kept in place of the last weights; 0 for none.
+        refit: whether the network is trained again on all rows once its scores on held-out rows are
+            known, for the number of epochs whose weights were kept. Validation and test rows that were
+            split off are then training rows too. The scores are those of the first training; the
+            network that results has none of its own (refit).
     """
 
     def __init__(
@@ -1091,6 +1109,7 @@ class Stop(Spec):
         gradient_tolerance: float | None = None,
         min_improvement: float | Literal["auto"] = "auto",
         average: float | Literal["auto"] = "auto",
+        refit: bool = False,
     ) -> None: ...
 
 @final
@@ -1192,6 +1211,9 @@ class Linear(ModelSpec):
         number_embedding: how each number of a row enters the network: "none", "linear",
             "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding);
             "auto" is "none".
+        category_embedding: how columns of categories enter the network: "none", their one-hot inputs,
+            or "learned", a learned vector for each category of a column with more than 8, or a table
+            with 'name' and settings (category_embedding).
     """
 
     def __init__(
@@ -1214,6 +1236,7 @@ class Linear(ModelSpec):
         text_dimension: int = 32,
         dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
         number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "auto",
+        category_embedding: _CategoryEmbeddingName | CategoryEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
     ) -> None: ...
 
 @final
@@ -1269,6 +1292,9 @@ class Polynomial(ModelSpec):
         number_embedding: how each number of a row enters the network: "none", "linear",
             "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding);
             "auto" is "none".
+        category_embedding: how columns of categories enter the network: "none", their one-hot inputs,
+            or "learned", a learned vector for each category of a column with more than 8, or a table
+            with 'name' and settings (category_embedding).
     """
 
     def __init__(
@@ -1292,6 +1318,7 @@ class Polynomial(ModelSpec):
         text_dimension: int = 32,
         dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
         number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "auto",
+        category_embedding: _CategoryEmbeddingName | CategoryEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
     ) -> None: ...
 
 @final
@@ -1357,6 +1384,9 @@ class MLP(ModelSpec):
         number_embedding: how each number of a row enters the network: "none", "linear",
             "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding);
             "auto" is "none".
+        category_embedding: how columns of categories enter the network: "none", their one-hot inputs,
+            or "learned", a learned vector for each category of a column with more than 8, or a table
+            with 'name' and settings (category_embedding).
     """
 
     def __init__(
@@ -1387,6 +1417,7 @@ class MLP(ModelSpec):
         text_dimension: int = 32,
         dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
         number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "auto",
+        category_embedding: _CategoryEmbeddingName | CategoryEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
     ) -> None: ...
 
 @final
@@ -1447,6 +1478,9 @@ class ResNet(ModelSpec):
         number_embedding: how each number of a row enters the network: "none", "linear",
             "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding);
             "auto" is "none".
+        category_embedding: how columns of categories enter the network: "none", their one-hot inputs,
+            or "learned", a learned vector for each category of a column with more than 8, or a table
+            with 'name' and settings (category_embedding).
     """
 
     def __init__(
@@ -1476,6 +1510,7 @@ class ResNet(ModelSpec):
         text_dimension: int = 32,
         dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
         number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "auto",
+        category_embedding: _CategoryEmbeddingName | CategoryEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
     ) -> None: ...
 
 @final
@@ -1538,6 +1573,9 @@ class TabM(ModelSpec):
         number_embedding: how each number of a row enters the network: "none", "linear",
             "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding);
             "auto" is "none".
+        category_embedding: how columns of categories enter the network: "none", their one-hot inputs,
+            or "learned", a learned vector for each category of a column with more than 8, or a table
+            with 'name' and settings (category_embedding).
     """
 
     def __init__(
@@ -1566,6 +1604,7 @@ class TabM(ModelSpec):
         text_dimension: int = 32,
         dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
         number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "auto",
+        category_embedding: _CategoryEmbeddingName | CategoryEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
     ) -> None: ...
 
 @final
@@ -1631,6 +1670,9 @@ class ConvNet(ModelSpec):
         number_embedding: how each number of a row enters the network: "none", "linear",
             "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding);
             "auto" is "none".
+        category_embedding: how columns of categories enter the network: "none", their one-hot inputs,
+            or "learned", a learned vector for each category of a column with more than 8, or a table
+            with 'name' and settings (category_embedding).
     """
 
     def __init__(
@@ -1663,6 +1705,7 @@ class ConvNet(ModelSpec):
         text_dimension: int = 32,
         dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
         number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "auto",
+        category_embedding: _CategoryEmbeddingName | CategoryEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
     ) -> None: ...
 
 @final
@@ -1723,6 +1766,9 @@ class ImageResNet(ModelSpec):
         number_embedding: how each number of a row enters the network: "none", "linear",
             "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding);
             "auto" is "none".
+        category_embedding: how columns of categories enter the network: "none", their one-hot inputs,
+            or "learned", a learned vector for each category of a column with more than 8, or a table
+            with 'name' and settings (category_embedding).
     """
 
     def __init__(
@@ -1751,6 +1797,7 @@ class ImageResNet(ModelSpec):
         text_dimension: int = 32,
         dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
         number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "auto",
+        category_embedding: _CategoryEmbeddingName | CategoryEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
     ) -> None: ...
 
 @final
@@ -1806,6 +1853,9 @@ class UnitaryRNN(ModelSpec):
         number_embedding: how each number of a row enters the network: "none", "linear",
             "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding);
             "auto" is "none".
+        category_embedding: how columns of categories enter the network: "none", their one-hot inputs,
+            or "learned", a learned vector for each category of a column with more than 8, or a table
+            with 'name' and settings (category_embedding).
     """
 
     def __init__(
@@ -1829,6 +1879,7 @@ class UnitaryRNN(ModelSpec):
         text_dimension: int = 32,
         dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
         number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "auto",
+        category_embedding: _CategoryEmbeddingName | CategoryEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
     ) -> None: ...
 
 @final
@@ -4273,6 +4324,22 @@ class PeriodicEmbedding(NumberEmbeddingSpec):
         frequencies: int = 16,
         dimension: int = 4,
         sigma: float = 0.1,
+    ) -> None: ...
+
+@final
+class LearnedCategories(CategoryEmbeddingSpec):
+    """Learned vectors of categories: a column with more than a few categories becomes a row of a table.
+
+    Args:
+        above: columns with more categories than this are embedded.
+        dimension: e; 0 for min(50, round(1.6 L^0.56)).
+    """
+
+    def __init__(
+        self,
+        *,
+        above: int = 8,
+        dimension: int = 8,
     ) -> None: ...
 
 @final

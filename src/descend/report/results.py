@@ -13,6 +13,7 @@ from descend.report.figures import confusion_matrix, error_histogram, predicted_
 from descend.report.formatting import NO_BREAK, NONE, amount, count, label, metric, score
 from descend.report.markup import Child, Html, element
 from descend.report.parts import figure_box, fold, section, table
+from descend.report.refit_note import refit_note
 from descend.report.run_files import PARTS, RunFiles, items, mapping, number, text
 
 __all__ = ["learning_section", "mistakes_section", "results_section"]
@@ -133,6 +134,8 @@ def _scores(run: RunFiles) -> Child:
         notes.append(f"A metric that was not measured on a part of the data has {NONE} there.")
     if run.standardized:
         notes.append("The loss is that of standardized targets; errors are in the units of the target.")
+    if refit := refit_note(run.metrics):
+        notes.append(refit)
     if any(
         name in mapping(run.metrics.get(part)) and run.score(part, name) is None
         for part in parts

@@ -58,6 +58,8 @@ def _facts(run: DescribedRun) -> Iterator[tuple[str, str]]:
         if isinstance(found.get(part), Mapping):
             yield part, described_scores(found[part])
     yield "epochs", _course(run)
+    if isinstance(refit := found.get("refit"), Mapping):
+        yield "refit", f"on all {count(refit['rows'])} rows; the scores are those of the training before"
     rows = [f"{count(run.schema.rows.get(part, 0))} {part}" for part in reversed(PARTS)]
     yield (
         "rows",

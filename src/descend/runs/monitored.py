@@ -8,7 +8,7 @@ from descend.errors import Problem, RecipeError, UserError
 from descend.interface import key_name, setting
 from descend.metrics import Metric, undefined_reason
 from descend.recipe import Recipe
-from descend.recipe.members import networks_per_run, selection_of
+from descend.recipe.members import network_recipe, networks_per_run, selection_of
 from descend.recipe.selection import build_selection
 from descend.runs.evaluate import units_of
 
@@ -41,6 +41,18 @@ def check_monitored(recipe: Recipe, prepared: Prepared) -> None:
                 *(("model", "members") if recipe.model["members"] else ("init", "restarts")),
                 "there are no validation rows to select the best network on",
                 f"hold out rows ({key_name('data.validation')})",
+            )
+        )
+    if recipe.stop.get("refit") and any(
+        network_recipe(recipe, number).schedule.get("monitor") == "validation"
+        for number in range(networks_per_run(recipe))
+    ):
+        problems.append(
+            Problem(
+                "stop",
+                "refit",
+                "the schedule follows the loss on validation rows, which the training on all rows does not have",
+                'use schedule.monitor = "objective", or another schedule',
             )
         )
     if not validated and recipe.get("stop.target") is not None:

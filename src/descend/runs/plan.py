@@ -41,7 +41,7 @@ from descend.runs.monitored import check_monitored
 from descend.runs.recorded_data import difference, explained, given_parts, references_of
 from descend.runs.resume import amended_recipe
 
-__all__ = ["Parts", "Plan", "Planner", "as_recipe", "choose_device", "plan_run"]
+__all__ = ["Parts", "Plan", "Planner", "as_recipe", "choose_device", "data_settings", "plan_run"]
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,18 @@ Parts = Mapping[str, Any]
 """The row numbers of "train", "validation" and "test". A row may occur several times, or in no part."""
 
 
+def data_settings(recipe: Recipe) -> tuple[DataSettings, bool]:
+    """Return how data are prepared for a recipe, and whether its loss is the reason that the task is a regression."""
+    settings = DataSettings(**{k: v for k, v in recipe.data.items() if v is not None and k not in BATCH_KEYS})
+    raw = loss_requirements(recipe.loss).target_space == "raw"
+    if settings.target_scale == "auto":
+        settings = dataclasses.replace(settings, target_scale="none" if raw else "standard")
+    of_loss = raw and settings.task == "auto"  # counts are numbers, however few different ones there are
+    if of_loss:
+        settings = dataclasses.replace(settings, task="regression")
+    return settings, of_loss
+
+
 class Planner:
     """Plans of several runs on the same data, which are read and prepared once.
 
@@ -102,6 +114,7 @@ class Planner:
         allow_imports: whether recipe files may contain import paths.
         own_model: whether a module that the recipes do not describe is trained. Default False.
         ensembles: whether a recipe that leaves ``model.preset`` to "auto" may train several networks. Default False.
+        refits: whether a network may be trained again on all rows (``stop.refit``). Default True.
         **data_options: fields of :class:`descend.TrainingData`.
 
     >>> planner = Planner("iris")
@@ -118,6 +131,7 @@ class Planner:
         allow_imports: bool = False,
         own_model: bool = False,
         ensembles: bool = False,
+        refits: bool = True,
         **data_options: Unpack[DataOptions],
     ) -> None:
         self._data = TrainingData.of(data, **data_options)
@@ -127,6 +141,7 @@ class Planner:
         if targets := self._data.targets:
             self._overrides["data.target"] = targets[0] if len(targets) == 1 else list(targets)
         self._allow_imports, self._ensembles = allow_imports, ensembles
+        self._refits = refits
         self._sources: dict[str, Source] = {}
         self._prepared: dict[tuple[str, int], Prepared] = {}
         self._own_model = own_model
@@ -152,16 +167,12 @@ class Planner:
             requested = requested.replace(self._overrides)
         if not self._ensembles and requested.model.get("preset", "auto") == "auto":
             requested = requested.replace({"model.preset": "quick"})
-        settings = DataSettings(
-            **{k: v for k, v in requested.data.items() if v is not None and k not in BATCH_KEYS}
-        )
+        if requested.get("stop.refit") and not self._refits:
+            message = "networks that are compared with others are not trained again on all rows"
+            hint = "use train with the chosen recipe"
+            raise RecipeError([Problem("stop", "refit", message, hint)])
+        settings, of_loss = data_settings(requested)
         needs = loss_requirements(requested.loss)
-        raw = needs.target_space == "raw"
-        if settings.target_scale == "auto":
-            settings = dataclasses.replace(settings, target_scale="none" if raw else "standard")
-        of_loss = raw and settings.task == "auto"  # counts are numbers, however few different ones there are
-        if of_loss:
-            settings = dataclasses.replace(settings, task="regression")
         source = self._source(settings)
         if self._has_given_parts:
             validation = settings.validation if self._data.validation is None else 0.0

@@ -42,6 +42,7 @@ FREE = (
     "checkpoint.every_seconds",
     "engine.workers",
     "engine.device",
+    "stop.refit",
     "model.minutes",
     "model.max_rounds",
 )

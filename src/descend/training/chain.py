@@ -21,7 +21,9 @@ from torch.nn import functional as F
 from descend.linalg.products import Library, Product, is_large, product
 from descend.losses import BinaryCrossEntropy, CrossEntropy, MeanSquaredError
 from descend.nn import (
+    CategoryEmbedding,
     Dropout,
+    LearnedCategories,
     LinearEmbedding,
     NumberEmbedding,
     ParametricActivation,
@@ -188,6 +190,7 @@ RULES: Mapping[type[nn.Module], Callable[[Any], Rule]] = {
     ParametricActivation: lambda layer: autograd_rule(layer),
     TextEmbedding: lambda layer: autograd_rule(layer),
     NumberEmbedding: lambda layer: rule_of_any(layer),
+    CategoryEmbedding: lambda layer: rule_of_any(layer),
 }
 """The rule of each supported layer type, as a function of the layer."""
 
@@ -212,6 +215,8 @@ def _is_supported(layer: nn.Module) -> bool:
         return type(layer.function) in _PLAIN
     if isinstance(layer, NumberEmbedding):  # another embedding may use random numbers, or change its buffers
         return type(layer.embedding) in (LinearEmbedding, PeriodicEmbedding, PiecewiseLinearEmbedding)
+    if isinstance(layer, CategoryEmbedding):
+        return type(layer.embedding) is LearnedCategories
     return True
 
 

@@ -39,6 +39,10 @@ class StopSettings:
         average: horizon, in epochs, of a moving average of the weights
             (:class:`descend.training.averaging.WeightAverage`) that is evaluated and kept in place of the last
             weights; 0 for none.
+        refit: whether the network is trained again on all rows once its scores on held-out rows are known, for the number of
+            epochs whose weights were kept. Validation and test rows that were split off are then training rows too. The
+            scores are those of the first training; the network that results has none of its own
+            (:mod:`descend.many.refit`).
     """
 
     max_epochs: Count | Literal["auto"] = "auto"
@@ -50,6 +54,7 @@ class StopSettings:
     gradient_tolerance: Positive | None = None
     min_improvement: Fraction | Literal["auto"] = "auto"
     average: NonNegative | Literal["auto"] = "auto"
+    refit: bool = False
 
 
 def build_stopping(stop: Mapping[str, Any], better: Direction) -> Stopping:

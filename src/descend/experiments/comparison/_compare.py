@@ -129,7 +129,7 @@ def compare(
         check_free(folder)
     training_data = TrainingData.of(data, **data_options)
     arguments: dict[str, Any] = {"device": device, "allow_imports": allow_imports}
-    planner = Planner(training_data, **arguments)
+    planner = Planner(training_data, refits=False, **arguments)
     plans = plan_variants(planner, variants, seed)
     part = scored_part(plans)
     objective = check_metric(metric, plans, part, allow_imports)

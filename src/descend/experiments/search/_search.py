@@ -104,7 +104,7 @@ def search(
     base = as_recipe(recipe, allow_imports)
     training_data = TrainingData.of(data, **data_options)
     arguments: dict[str, Any] = {"device": device, "allow_imports": allow_imports}
-    planner = Planner(training_data, **arguments)
+    planner = Planner(training_data, refits=False, **arguments)
     _check_positive(trials=trials, batch=batch, brackets=brackets)
     if method not in METHODS:
         raise UserError(f"unknown search method '{method}'; {did_you_mean(str(method), METHODS)}")

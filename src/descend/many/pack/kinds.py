@@ -8,7 +8,14 @@ from torch import nn
 
 from descend.many.pack.layers import PackedBranch, PackedSum
 from descend.many.pack.number_embedding import PACKED_EMBEDDINGS
-from descend.nn import Dropout, NumberEmbedding, ParametricActivation, Scaling
+from descend.nn import (
+    CategoryEmbedding,
+    Dropout,
+    LearnedCategories,
+    NumberEmbedding,
+    ParametricActivation,
+    Scaling,
+)
 from descend.nn.activations import Maxout
 
 __all__ = ["DROPOUTS", "ELEMENTWISE", "POOLING", "CannotPack", "kind_of"]
@@ -82,4 +89,6 @@ def kind_of(layer: Any) -> tuple[Any, ...]:
         case NumberEmbedding() if type(layer.embedding) in PACKED_EMBEDDINGS:
             shapes = tuple((name, tuple(t.shape)) for name, t in layer.state_dict().items())
             return (kind, type(layer.embedding), repr(layer.embedding), layer.positions, layer.width, shapes)
+        case CategoryEmbedding() if type(layer.embedding) is LearnedCategories:
+            return (kind, repr(layer.embedding), layer.positions, layer.width)
     raise CannotPack(f"{kind.__name__} has no packed form")

@@ -15,6 +15,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from descend.many.pack.category_embedding import PackedCategoryEmbedding
 from descend.many.pack.kinds import DROPOUTS, ELEMENTWISE, POOLING, CannotPack, kind_of
 from descend.many.pack.layers import (
     PackedActivations,
@@ -34,7 +35,7 @@ from descend.many.pack.layers import (
 from descend.many.pack.number_embedding import PackedNumberEmbedding
 from descend.many.pack.padding import padded
 from descend.many.pack.scaling import PackedParametricActivation, PackedScaling
-from descend.nn import Dropout, NumberEmbedding, ParametricActivation, Scaling
+from descend.nn import CategoryEmbedding, Dropout, NumberEmbedding, ParametricActivation, Scaling
 from descend.nn.activations import Maxout
 from descend.nn.residual import Residual
 
@@ -196,7 +197,9 @@ def stack(models: Sequence[nn.Module]) -> Stack:
         packed = _packed(own)
         layers.append(packed)
         inner = ""
-        if isinstance(each[0], NumberEmbedding):  # the packed layer holds the tensors of the embeddings
+        if isinstance(
+            each[0], (NumberEmbedding, CategoryEmbedding)
+        ):  # the packed layer holds the tensors of the embeddings
             each, inner = [layer.get_submodule("embedding") for layer in each], "embedding."
         for name, tensor in [*packed.named_parameters(recurse=False), *packed.named_buffers(recurse=False)]:
             entries.append(
@@ -243,7 +246,7 @@ def can_be_padded(model: nn.Module) -> bool:
     False
     """
     return all(
-        isinstance(layer, (*_WIDTHS_PASS, nn.Flatten, NumberEmbedding, Scaling))
+        isinstance(layer, (*_WIDTHS_PASS, nn.Flatten, CategoryEmbedding, NumberEmbedding, Scaling))
         for _, layer in _chain(model).layers
     )
 
@@ -299,6 +302,7 @@ _PACKED: dict[type[nn.Module], Callable[[list[nn.Module]], nn.Module]] = {
     Scaling: lambda each: PackedScaling(cast(list[Scaling], each)),
     ParametricActivation: lambda each: PackedParametricActivation(cast(list[ParametricActivation], each)),
     NumberEmbedding: lambda each: PackedNumberEmbedding(cast(list[NumberEmbedding], each)),
+    CategoryEmbedding: lambda each: PackedCategoryEmbedding(cast(list[CategoryEmbedding], each)),
     **{kind: lambda each: PackedPooling(copy.deepcopy(each[0])) for kind in POOLING},
 }
 
