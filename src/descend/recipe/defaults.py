@@ -15,7 +15,7 @@ from descend.linalg.products import best_library
 from descend.optim import COMPOSITIONAL, OPTIMIZERS, TRUNCATED_NEWTON, WHOLE_DATA
 from descend.optim._bfgs import MAX_PARAMETERS
 from descend.recipe.facts import Facts
-from descend.recipe.image_network import LARGEST_SIDE, epochs_of, image_network, plain_network
+from descend.recipe.image_network import epochs_of, image_model, plain_network
 from descend.recipe.loss_requirements import loss_requirements
 from descend.recipe.presets import default_preset, ensemble_proposals
 from descend.recipe.search_space import budget_proposals
@@ -145,7 +145,8 @@ def _model(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[s
         else ("best", "networks of one kind")
     )
     if facts.images:
-        return proposed | _image_model(facts, all_specified)
+        plain = plain_network(facts.own_model, specified, all_specified)
+        return proposed | image_model(facts.input_shape, facts.rows, facts.device, plain)
     return proposed | {
         "name": ("mlp", "the rows are a table" if facts.kind == "table" else "each row is a vector"),
         "hidden": _hidden(facts, others["optimizer"].get("name")),
@@ -153,23 +154,6 @@ def _model(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[s
         "dropout": (0.4, "a network soon fits the noise of few regression rows")
         if not facts.classification and facts.rows < FEW_ROWS
         else (0.1, "mild, against overfitting"),
-    }
-
-
-def _image_model(facts: Facts, specified: Values) -> dict[str, tuple[Any, str]]:
-    plain = plain_network(facts.own_model, specified["model"], specified)
-    if plain:
-        return {"name": ("convnet", f"the inputs are images, and {plain}")}
-    network = image_network(facts.input_shape, facts.rows, facts.device)
-    cost = f"{network.total:.1e} multiplications in the training"
-    seen = f"convolutions see at most about {LARGEST_SIDE} pixels along the shorter side"
-    return {
-        "name": ("image_resnet", "the inputs are images"),
-        "channels": (
-            network.channels,
-            f"{cost}; of three sizes the largest with at most {network.budget:.0e}",
-        ),
-        "reduce": (network.reduce, seen),
     }
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
-import torch
 
 from descend.arguments import device_name, kind_of
 from descend.augmentation.pipeline import layout_of
@@ -33,7 +32,7 @@ from descend.recipe.facts import facts_of
 from descend.recipe.members import resolve_members
 from descend.recipe.resolve import Resolved, resolve
 from descend.recipe.time_budget import check_time_budget
-from descend.runs.augmentation_choice import AugmentationChoice, choose_augmentation, refusal
+from descend.runs.augmentation_choice import AugmentationChoices
 from descend.runs.data_settings import data_settings
 from descend.runs.device import choose_device
 from descend.runs.folder import ENVIRONMENT, RECIPE, SCHEMA, is_started, why_unfinished
@@ -129,7 +128,7 @@ class Planner:
         self._sources: dict[str, Source] = {}
         self._prepared: dict[tuple[str, int], Prepared] = {}
         self._own_model = own_model
-        self._augmentations: dict[str, AugmentationChoice] = {}
+        self._augmentations = AugmentationChoices()
         self._taken: list[tuple[Parts, Source]] = []
 
     def plan(
@@ -186,35 +185,12 @@ class Planner:
         build_calibration(resolved.recipe, facts_of(prepared.schema))
         layout = layout_of(prepared.schema, prepared.preprocess)
         if resolved.recipe.data["augment"] == CHOOSE:
-            why_not = refusal(prepared, layout)
-            if why_not and requested.data.get("augment") == CHOOSE:
-                raise RecipeError(
-                    [Problem("data", "augment", why_not, 'name augmentations that fit, or use "none"')]
-                )
-            choice = self._augmentation(resolved.recipe, prepared, source, seed, chosen, why_not)
-            recipe = resolved.recipe.replace({"data.augment": choice.augment})
-            resolved = Resolved(recipe, {**resolved.reasons, "data.augment": choice.reason})
+            together, explicit = source.groups is not None, requested.data.get("augment") == CHOOSE
+            resolved = self._augmentations.completed(
+                resolved, prepared, layout, seed, chosen, together=together, explicit=explicit
+            )
         build_augmentations(resolved.recipe, layout, facts_of(prepared.schema))
         return Plan(source, prepared, resolved, seed, references_of(self._data))
-
-    def _augmentation(
-        self,
-        recipe: Recipe,
-        prepared: Prepared,
-        source: Source,
-        seed: int,
-        device: torch.device,
-        why_not: str,
-    ) -> AugmentationChoice:
-        """Return the augmentation that short runs choose, or none for a reason; equal choices are made once."""
-        if why_not:
-            return AugmentationChoice((), why_not, {})
-        key = repr((id(prepared), seed, dict(recipe.loss), recipe.model["output"], str(device)))
-        if key not in self._augmentations:
-            self._augmentations[key] = choose_augmentation(
-                prepared, recipe, seed, device, together=source.groups is not None
-            )
-        return self._augmentations[key]
 
     def resumed(
         self,
