@@ -217,7 +217,8 @@ def loss_record(call: LossCall) -> LossRecord:
         factor=call.factor,
         broadcasts=call.broadcasts,
         probabilities=inside and sums is not None and bool((sums - 1).abs().max() < 1e-3),
-        unit_interval=inside,
+        unit_interval=inside
+        and float(predictions.max() - predictions.min()) > 0.01,  # not outputs that are all 0
         value=float(call.value.detach().float().mean()),
         classes=classes,
     )

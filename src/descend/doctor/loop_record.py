@@ -63,7 +63,7 @@ class StepRecord:
     Args:
         number: of the step, counted from 0.
         training: whether the network was in training mode; None if it was not called before the step.
-        in_eval: the names of the modules with random or batch-dependent behaviour that were in evaluation mode.
+        in_eval: the names of the modules with random or batch-dependent behavior that were in evaluation mode.
         rows: the number of rows of the batch; 0 if unknown.
         leftover: whether gradients of the step before were still there when the first gradient arrived.
         gradients: the norm of the gradient by parameter; parameters without a gradient are missing.
@@ -97,7 +97,7 @@ class LoopRecord:
         held: the names of the parameters that the optimizer holds.
         trainable: the names of the parameters of the network with ``requires_grad``.
         frozen: the names of those without.
-        random_frozen: the names of frozen weights whose values are those of a random initialisation.
+        random_frozen: the names of frozen weights whose values are those of a random initialization.
         changing: the names of modules that behave differently in training and evaluation: dropout and batch norms.
         modes: whether the network was in training mode at each step; None where it was not called before the step.
         steps: the recorded steps, in order.

@@ -15,9 +15,10 @@ from descend.doctor.program import Program
 from descend.doctor.rows import MOST, undisturbed_randomness
 from descend.recipe import Recipe
 from descend.recipe.build import build_model
-from descend.recipe.defaults import facts_of
+from descend.recipe.facts import facts_of
 from descend.runs.build import assemble
-from descend.runs.plan import Plan, Planner, choose_device
+from descend.runs.device import choose_device
+from descend.runs.plan import Plan, Planner
 from descend.runs.run import Run
 
 __all__ = ["examine_data", "program_of"]

@@ -234,7 +234,7 @@ def _norms(tensors: list[Tensor]) -> list[float]:
 
 
 def _looks_random(weight: Tensor) -> bool:
-    """Whether a matrix has the uniform distribution of PyTorch's default initialisation, ±1/√fan_in.
+    """Whether a matrix has the uniform distribution of PyTorch's default initialization, ±1/√fan_in.
 
     The fourth moment of a uniform distribution is 9/5 of the square of its second, that of a normal one is 3 of it; trained
     weights have heavier tails than both and are not bounded by 1/√fan_in.

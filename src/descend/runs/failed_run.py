@@ -9,7 +9,7 @@ from descend.errors import RunError
 from descend.files import read_json, read_json_lines, read_text
 from descend.recipe import Recipe
 from descend.recipe.build import build_model
-from descend.recipe.defaults import facts_of
+from descend.recipe.facts import facts_of
 from descend.runs.folder import ENVIRONMENT, HISTORY, METRICS, RECIPE, SCHEMA, is_failed
 from descend.runs.run import Run
 

@@ -25,7 +25,7 @@ class BadInitialization(Cause):
     """
 
     title = "The initial weights are not suitable."
-    advice = "Use the initialisation of the layers' activation, such as kaiming_normal for relu."
+    advice = "Use the initialization of the layers' activation, such as kaiming_normal for relu."
     explains = (
         "vanishing_gradients", "exploding_gradients", "dead_units", "saturated_units", "learning_rate_too_low",
         "learning_rate_too_high", "network_too_small",
@@ -33,7 +33,7 @@ class BadInitialization(Cause):
 
     @classmethod
     def before_training(cls, program: Program) -> Finding | None:
-        """Look at the weights, and whether PyTorch's own initialisation trains better."""
+        """Look at the weights, and whether PyTorch's own initialization trains better."""
         weights = [
             (name, p) for name, p in program.model.named_parameters() if p.dim() > 1 and p.shape[0] > 1
         ]
@@ -52,15 +52,15 @@ class BadInitialization(Cause):
         return cls.found(
             min(0.9, 0.55 + 0.35 * gain),
             f"the standard deviation of a layer's weights is {max(sizes) if large else min(sizes):.3g}/sqrt(fan_in)",
-            f"with PyTorch's initialisation a short training gained {round(100 * gain)} % of the possible progress",
+            f"with PyTorch's initialization a short training gained {round(100 * gain)} % of the possible progress",
             title=f"The initial weights are too {'large' if large else 'small'}.",
             remedy={"init.name": "kaiming_normal"},
         )
 
     @classmethod
     def proposals(cls, case: RunCase) -> list[Proposal]:
-        """The usual initialisation, where the recipe has another."""
+        """The usual initialization, where the recipe has another."""
         name = case.value("init.name")
         if name in (None, "kaiming_normal"):
             return []
-        return [cls.proposal({"init.name": "kaiming_normal"}, f"the recipe initialises by {name}")]
+        return [cls.proposal({"init.name": "kaiming_normal"}, f"the recipe initializes by {name}")]

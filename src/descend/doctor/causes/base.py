@@ -1,4 +1,4 @@
-"""A cause: how it is recognised in each kind of evidence, and what to do about it."""
+"""A cause: how it is recognized in each kind of evidence, and what to do about it."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ class EvaluationMode(Cause):
     """Steps are taken while the network is in evaluation mode.
 
     Dropout is then off, and batch norms use running averages that are never updated: at the start they are 0 and 1, so that
-    nothing is normalised. Norms that are kept in evaluation mode while the rest of the network trains, as in fine-tuning,
+    nothing is normalized. Norms that are kept in evaluation mode while the rest of the network trains, as in fine-tuning,
     are not a fault.
     """
 

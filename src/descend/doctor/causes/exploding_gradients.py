@@ -27,7 +27,7 @@ class ExplodingGradients(Cause):
     """
 
     title = "Gradients explode."
-    advice = "Clip the norm of the gradient, use a norm between layers, and an initialisation made for the activation."
+    advice = "Clip the norm of the gradient, use a norm between layers, and an initialization made for the activation."
     explains = ("learning_rate_too_high",)
 
     @classmethod

@@ -13,7 +13,7 @@ __all__ = ["FrozenLayers"]
 
 @method(row="I3", reference="PyTorch's documentation of Tensor.requires_grad", formula="w_k = w_0, random")
 class FrozenLayers(Cause):
-    """Weights with ``requires_grad=False`` have the values of a random initialisation.
+    """Weights with ``requires_grad=False`` have the values of a random initialization.
 
     Layers of a trained network are frozen on purpose; a layer that was never trained is rarely meant to be.
     """
@@ -23,9 +23,9 @@ class FrozenLayers(Cause):
 
     @classmethod
     def in_loop(cls, loop: LoopRecord) -> Finding | None:
-        """Look for frozen weights that have the distribution of a random initialisation."""
+        """Look for frozen weights that have the distribution of a random initialization."""
         if not loop.random_frozen:
             return None
         return cls.found(
-            0.85, f"frozen, with the distribution of PyTorch's initialisation: {listed(loop.random_frozen)}"
+            0.85, f"frozen, with the distribution of PyTorch's initialization: {listed(loop.random_frozen)}"
         )

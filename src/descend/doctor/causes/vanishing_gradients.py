@@ -35,7 +35,7 @@ class VanishingGradients(Cause):
 
     title = "Gradients vanish: the first layers hardly receive any."
     advice = (
-        "Use relu, silu or tanh with a norm or residual connections, and an initialisation made for them."
+        "Use relu, silu or tanh with a norm or residual connections, and an initialization made for them."
     )
     explains = ("learning_rate_too_low",)
 
