@@ -88,3 +88,10 @@ class TestFolders:
             check_unused(tmp_path / "search.json")
         with pytest.raises(RunError, match=r"cannot create the run folder .*: Not a directory"):
             make_folder(tmp_path / "search.json" / "run")
+
+
+def test_a_folder_that_was_removed_is_named_instead_of_the_file(tmp_path: Path) -> None:
+    with pytest.raises(
+        RunError, match=rf"the folder {tmp_path}/run does not exist any more; it was moved or removed$"
+    ):
+        write_atomically(tmp_path / "run" / "metrics.json", b"{}")

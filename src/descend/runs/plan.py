@@ -295,7 +295,7 @@ class Planner:
         if planned.prepared.schema.fingerprint != schema.fingerprint:
             raise RunError(
                 f"the data are not those of the run in {folder} (their fingerprints differ): "
-                f"{difference(folder, schema, planned.source)}. Resume with the same data, or start a new run in "
+                f"{difference(folder, schema, planned.source, planned.prepared.schema)}. Resume with the same data, or start a new run in "
                 "another folder"
             )
         return planned
@@ -404,7 +404,7 @@ def plan_run(
     if resume:
         if folder is None:
             raise UserError("resume=True requires out=<run folder>")
-        return planner.resumed(folder, recipe)
+        return planner.resumed(folder, recipe, seed or None)  # 0, the default, keeps the seed of the run
     if folder is not None:
         check_unused(folder)
     return planner.plan(recipe, seed)
