@@ -177,7 +177,7 @@ def check_unused(folder: Path, *, what: str = "run", markers: Sequence[str] = RU
         RunError: the path is a file, holds another run (search, comparison, …), or holds anything else; or another
             process writes into it.
     """
-    if folder.is_file():
+    if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is a file; a {what} needs a folder of its own")
     above = next((parent for parent in folder.parents if parent.exists()), None)
     if above is not None and not above.is_dir():

@@ -25,6 +25,7 @@ __all__ = [
     "in_unit_interval",
     "label_outputs",
     "log_clamped",
+    "log_softmax",
     "one_hot",
 ]
 
@@ -81,6 +82,16 @@ def log_clamped(probabilities: Tensor) -> Tensor:
     """Return log p, finite where p is 0."""
     # Clamping at the smallest normal number keeps the value and the gradient finite.
     return torch.log(probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny))
+
+
+def log_softmax(logits: Tensor) -> Tensor:
+    """Return log softmax of rows (n, K), finite for all finite logits.
+
+    >>> log_softmax(torch.tensor([[3e38, -3e38]])).isfinite().all()
+    tensor(True)
+    """
+    # A difference of logits may exceed the largest number; a share of it in the loss must then not be 0 · ∞.
+    return torch.log_softmax(logits, 1).clamp_min(torch.finfo(logits.dtype).min)
 
 
 class _Smoothed(Loss, ABC):
@@ -313,6 +324,6 @@ class KullbackLeibler(Loss):
                 )
 
     def _loss(self, outputs: Tensor, targets: Tensor, reduction: Reduction) -> Tensor:
-        logs = torch.log_softmax(outputs, 1) if self.form == "logits" else log_clamped(outputs)
+        logs = log_softmax(outputs) if self.form == "logits" else log_clamped(outputs)
         losses = functional.kl_div(logs, one_hot(targets, outputs), reduction="none").sum(1)
         return losses.mean() if reduction == "mean" else losses

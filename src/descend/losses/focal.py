@@ -12,7 +12,7 @@ from torch.nn import functional
 from descend.cards import method
 from descend.errors import UserError
 from descend.losses.base import Form, Loss, Reduction
-from descend.losses.classification import in_unit_interval, label_outputs, log_clamped, one_hot
+from descend.losses.classification import in_unit_interval, label_outputs, log_clamped, log_softmax, one_hot
 from descend.param_types import NonNegative, Positive, Share
 
 __all__ = ["Focal"]
@@ -95,7 +95,7 @@ class Focal(Loss):
 
     def _of_classes(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the losses of rows with one of K classes."""
-        logs = torch.log_softmax(outputs, 1) if self.form == "logits" else log_clamped(outputs)
+        logs = log_softmax(outputs) if self.form == "logits" else log_clamped(outputs)
         losses = one_hot(targets, outputs) * self._factor(logs) * -logs
         if self.alpha is not None:
             if not isinstance(self.alpha, tuple) or len(self.alpha) != outputs.shape[1]:

@@ -292,11 +292,12 @@ class Planner:
             if not problem:
                 raise
             raise RunError(f"the data are not those of the run in {folder}: {problem}") from cause
-        if planned.prepared.schema.fingerprint != schema.fingerprint:
+        other = planned.prepared.schema
+        if other.fingerprint != schema.fingerprint:
+            facts = difference(folder, schema, planned.source, other, planned.references)
             raise RunError(
-                f"the data are not those of the run in {folder} (their fingerprints differ): "
-                f"{difference(folder, schema, planned.source, planned.prepared.schema)}. Resume with the same data, or start a new run in "
-                "another folder"
+                f"the data are not those of the run in {folder} (their fingerprints differ): {facts}. Resume with the "
+                "same data, or start a new run in another folder"
             )
         return planned
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,9 @@ def explained(
     )
 
 
-def difference(folder: Path, schema: Schema, source: Source, other: Schema | None = None) -> str:
+def difference(
+    folder: Path, schema: Schema, source: Source, other: Schema | None = None, given: Collection[str] = ()
+) -> str:
     """Describe how data differ from those that a run was started with.
 
     Args:
@@ -142,6 +145,7 @@ def difference(folder: Path, schema: Schema, source: Source, other: Schema | Non
         schema: the schema of the run.
         source: the other data.
         other: their schema, from which the changed columns are known. Default None: it could not be made.
+        given: which of the parts and weights are given as data of their own. Default: none.
     """
     data = read_json(folder / ENVIRONMENT).get("data")
     data = data if isinstance(data, dict) else {}
@@ -154,15 +158,15 @@ def difference(folder: Path, schema: Schema, source: Source, other: Schema | Non
     found += _columns(schema, source)
     if "sample_weight" in data and source.weights is None:
         found.append("no sample_weight, the run has some")
-    if "sample_weight" not in data and source.weights is not None:
+    if "sample_weight" in given and "sample_weight" not in data:
         found.append("sample_weight, the run has none")
     if other is not None:
         found += _values(schema, other)
     if schema.kind != source.kind:
         found.append(f"they are of the kind {source.kind}, those of the run of the kind {schema.kind}")
     facts = "; ".join(found) or (
-        "the same number of rows and the same columns with the same ranges, but other values, targets, weights or parts, or "
-        "its rows are in another order"
+        "the same number of rows and the same columns with the same ranges, but other values, types, targets, weights or "
+        "parts, or its rows are in another order"
     )
     return f"{source.name} has {facts}; the run was started with {name}"
 
@@ -204,9 +208,21 @@ def _values(schema: Schema, other: Schema) -> list[str]:
         found.append(
             f"the classes {listing(list(other.classes), 5)}, the run has {listing(list(schema.classes), 5)}"
         )
+    elif schema.columns and _fitted(schema) == _fitted(other) and _targets(schema) != _targets(other):
+        found.append(f"other targets ({listing(other.target_names)})")
     return found
 
 
 def _content(column: Column) -> tuple[object, ...]:
     """What a schema records of all values of a column in any order."""
     return column.low, column.high, column.missing, frozenset(column.categories)
+
+
+def _targets(schema: Schema) -> tuple[object, ...]:
+    """What a schema records of the targets of the training rows."""
+    return schema.target_mean, schema.target_scale, schema.classes
+
+
+def _fitted(schema: Schema) -> list[Column]:
+    """The columns with what does not depend on the targets."""
+    return [dataclasses.replace(column, effects=(), note="") for column in schema.columns]
