@@ -84,14 +84,19 @@ def log_clamped(probabilities: Tensor) -> Tensor:
     return torch.log(probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny))
 
 
-def log_softmax(logits: Tensor) -> Tensor:
-    """Return log softmax of rows (n, K), finite for all finite logits.
+def log_softmax(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return log softmax of rows (n, K), and 0 for classes whose target is 0.
 
-    >>> log_softmax(torch.tensor([[3e38, -3e38]])).isfinite().all()
-    tensor(True)
+    Such a class contributes nothing to a loss, also where its logarithm exceeds the largest number.
+
+    Args:
+        logits: (n, K).
+        targets: distributions (n, K).
+
+    >>> log_softmax(torch.tensor([[3e38, -3e38]]), torch.tensor([[1.0, 0.0]]))
+    tensor([[0., 0.]])
     """
-    # A difference of logits may exceed the largest number; a share of it in the loss must then not be 0 · ∞.
-    return torch.log_softmax(logits, 1).clamp_min(torch.finfo(logits.dtype).min)
+    return torch.log_softmax(logits, 1).masked_fill(targets == 0, 0.0)
 
 
 class _Smoothed(Loss, ABC):
@@ -324,6 +329,7 @@ class KullbackLeibler(Loss):
                 )
 
     def _loss(self, outputs: Tensor, targets: Tensor, reduction: Reduction) -> Tensor:
-        logs = log_softmax(outputs) if self.form == "logits" else log_clamped(outputs)
-        losses = functional.kl_div(logs, one_hot(targets, outputs), reduction="none").sum(1)
+        shares = one_hot(targets, outputs)
+        logs = log_softmax(outputs, shares) if self.form == "logits" else log_clamped(outputs)
+        losses = functional.kl_div(logs, shares, reduction="none").sum(1)
         return losses.mean() if reduction == "mean" else losses
