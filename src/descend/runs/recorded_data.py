@@ -206,7 +206,7 @@ def _values(schema: Schema, other: Schema) -> list[str]:
         found.append(f"targets for the task {other.task}, the run for {schema.task}")
     elif set(schema.classes) != set(other.classes):
         found.append(
-            f"the classes {listing(list(other.classes), 5)}, the run has {listing(list(schema.classes), 5)}"
+            f"the classes {listing(list(map(str, other.classes)), 5)}, the run has {listing(list(map(str, schema.classes)), 5)}"
         )
     elif schema.columns and _fitted(schema) == _fitted(other) and _targets(schema) != _targets(other):
         found.append(f"other targets ({listing(other.target_names)})")
