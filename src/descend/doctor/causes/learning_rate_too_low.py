@@ -10,6 +10,12 @@ from descend.doctor.run_case import Proposal, RunCase
 
 __all__ = ["LearningRateTooLow"]
 
+FACTORS = (10.0, 100.0, 1e3, 1e4, 1e5)
+"""Higher learning rates, in those of the program."""
+SHARE = 0.003
+"""The share of the progress at the best of these rates below which the rate is too low. In as few steps, rates that are a tenth
+of a usual one, and will do in a longer training, make about a hundredth of it."""
+
 
 @method(
     row="I1",
@@ -30,16 +36,17 @@ class LearningRateTooLow(Cause):
         """Compare short trainings at the given and at higher learning rates."""
         if program.optimizer is None:
             return None
-        gains = {factor: program.gain(program.trial(factor)) for factor in (10.0, 100.0, 1000.0)}
-        factor = min(gains, key=lambda each: program.trial(each).after)
-        if gains[factor] < 0.9:
+        own = program.trial()
+        trials = {factor: program.trial(factor) for factor in FACTORS}
+        factor = min(trials, key=lambda each: trials[each].after)
+        possible, reached = own.before - trials[factor].after, own.before - own.after
+        if possible < 0.02 * abs(own.before) or reached > SHARE * possible:
             return None
         rate = program.optimizer.param_groups[0].get("lr", float("nan"))
-        trial = program.trial()
         return cls.found(
-            min(0.95, gains[factor]),
-            f"{len(trial.losses)} steps at {rate:.3g} lower the loss from {trial.before:.4g} to {trial.after:.4g}, at "
-            f"{rate * factor:.3g} to {program.trial(factor).after:.4g}",
+            0.95 if reached < SHARE / 5 * possible else 0.75,
+            f"{len(own.losses)} steps at {rate:.3g} lower the loss from {own.before:.4g} to {own.after:.4g}, at "
+            f"{rate * factor:.3g} to {trials[factor].after:.4g}",
             remedy={"optimizer.lr": rate * factor},
         )
 
