@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from descend.data.batches import Batch
 from descend.losses import CrossEntropy
-from descend.nn import convnet
+from descend.nn import convnet, image_resnet
 from descend.nn.dropout import Dropout
 from descend.training.chain import Chain
+from descend.training.evaluation import IMAGE_BATCH_SIZE, outputs_of
 from descend.training.image_rules import IMAGE_RULES, exchanged
 from descend.training.objective import Objective
 
@@ -224,3 +225,57 @@ def test_own_dropout_of_images_has_the_masks_of_autograd() -> None:
     value = objective.at([batch], epoch=0, step=0)()
     by_autograd = objective.plain().at([batch], epoch=0, step=0)()
     torch.testing.assert_close(value, by_autograd, rtol=1e-6, atol=0)
+
+
+def _settings(model: nn.Module) -> tuple[Objective, torch.optim.Adam]:
+    objective = Objective(model, CrossEntropy(), device=torch.device("cpu"), seed=1)
+    return objective, torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
+
+
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_a_run_that_continues_in_the_middle_has_equal_bits(norm: str) -> None:
+    """Nothing is left in the memory that is kept from step to step, in which batches have different sizes."""
+    torch.manual_seed(0)
+    model = convnet((1, 8, 8), 3, channels=(3, 4), dense=(5,), norm=norm, dropout=0.2, channel_dropout=0.1)
+    batches = [Batch(torch.randn(n, 1, 8, 8), torch.randint(3, (n,)), None) for n in (6, 6, 3, 6)]
+    objective, optimizer = _settings(model)
+    for step, batch in enumerate(batches):
+        if step == 2:
+            kept = copy.deepcopy((model, optimizer.state_dict()))
+        optimizer.step(objective.at([batch], epoch=0, step=step))
+    twin, state = kept
+    objective, optimizer = _settings(twin)
+    optimizer.load_state_dict(state)
+    for step in (2, 3):
+        optimizer.step(objective.at([batches[step]], epoch=0, step=step))
+    for own, expected in zip(twin.state_dict().values(), model.state_dict().values(), strict=True):
+        assert torch.equal(own, expected)
+
+
+@pytest.mark.parametrize("build", [convnet, image_resnet])
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 9, 8)])
+def test_outputs_in_evaluation_equal_those_of_float64(
+    build: Callable[..., nn.Module], shape: tuple[int, ...]
+) -> None:
+    torch.manual_seed(0)
+    model, rows = build(shape, 3, channels=(3, 4)), torch.randn(2 * IMAGE_BATCH_SIZE + 1, *shape)
+    expected = copy.deepcopy(model).double().eval()(rows.double()).detach()
+    _assert_close(outputs_of(model, rows), expected, 1e-5)
+
+
+def test_a_network_that_is_no_chain_has_the_gradients_of_float64() -> None:
+    torch.manual_seed(0)
+    model = image_resnet((1, 8, 8), 3, channels=(3, 4)).train()
+    twin = copy.deepcopy(model).double()
+    batch = Batch(torch.randn(6, 1, 8, 8), torch.randint(3, (6,)), None)
+    objective, _ = _settings(model)
+    assert objective._chain is None
+    objective.at([batch], epoch=0, step=0)()
+    CrossEntropy()(twin(batch.inputs.double()), batch.targets).backward()
+    for own, expected in zip(model.parameters(), twin.parameters(), strict=True):
+        assert own.grad is not None
+        assert expected.grad is not None
+        _assert_close(own.grad, expected.grad, 1e-5)
+        for order in (torch.contiguous_format, torch.channels_last):
+            if own.dim() == 4:
+                assert own.grad.is_contiguous(memory_format=order) == own.is_contiguous(memory_format=order)

@@ -13,25 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from descend.training.channels_last import channels_last
 from descend.training.layer_rules import Rule, autograd_rule
 from descend.training.normalization_rules import batch_norm_rule
 
 __all__ = ["IMAGE_RULES", "exchanged", "is_image_chain", "is_supported", "relu_in_place"]
 
 aten = torch.ops.aten
-
-
-def _channels_last(x: Tensor) -> Tensor:
-    """Return images (n, C, H, W) in channels-last order.
-
-    PyTorch infers the order from the strides, which it does not change where the images have a single channel or a
-    single pixel, since both orders are then the same memory. Such images are returned as a view with the strides of
-    channels-last.
-    """
-    x = x.contiguous(memory_format=torch.channels_last)
-    _, channels, height, width = x.shape
-    strides = (channels * height * width, 1, channels * width, channels)
-    return x if x.stride() == strides else x.as_strided(x.shape, strides)
 
 
 class _Memory:
@@ -61,14 +49,14 @@ def _convolution(layer: Any) -> Rule:
     derivative = aten.convolution_backward.default
 
     def forward(x: Tensor) -> tuple[Tensor, Any]:
-        x = _channels_last(x)
+        x = channels_last(x)
         ordered.copy_(weight)
         return torch.conv2d(x, ordered, bias, stride, padding, dilation, groups), x
 
     def backward(d: Tensor, x: Tensor, needs_input_grad: bool) -> tuple[Tensor | None, list[Tensor]]:
         mask = [needs_input_grad, True, bias is not None]
         input_grad, own, bias_grad = derivative(
-            _channels_last(d),
+            channels_last(d),
             x,
             ordered,
             bias_sizes,
@@ -98,7 +86,7 @@ def _max_pool(layer: Any) -> Rule:
     outputs, indices, gradients = _Memory(), _Memory(torch.int64), _Memory()
 
     def forward(x: Tensor) -> tuple[Tensor, Any]:
-        x = _channels_last(x)
+        x = channels_last(x)
         if x.shape[1:] not in shapes:
             single = torch.nn.functional.max_pool2d(x[:1], kernel, stride, padding, dilation, ceil)
             shapes[x.shape[1:]] = single.shape[1:]
@@ -113,7 +101,7 @@ def _max_pool(layer: Any) -> Rule:
         x, at = saved
         result = gradients.of(x.shape, x)
         aten.max_pool2d_with_indices_backward.grad_input(
-            _channels_last(d), x, kernel, stride, padding, dilation, ceil, at, grad_input=result
+            channels_last(d), x, kernel, stride, padding, dilation, ceil, at, grad_input=result
         )
         return result, []
 
@@ -126,7 +114,7 @@ def _average_pool(layer: Any) -> Rule:
     derivative = aten.avg_pool2d_backward.default
 
     def backward(d: Tensor, x: Tensor, needs_input_grad: bool) -> tuple[Tensor | None, list[Tensor]]:
-        return derivative(_channels_last(d), x, kernel, stride, padding, *rest), []
+        return derivative(channels_last(d), x, kernel, stride, padding, *rest), []
 
     return Rule(lambda x: (layer(x), x), backward)
 
