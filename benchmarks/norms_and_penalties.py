@@ -27,7 +27,7 @@ from descend.losses import CrossEntropy
 from descend.nn import NORMS, mlp
 from descend.optim.lean import lean_step
 from descend.recipe import Recipe
-from descend.recipe.defaults import Facts
+from descend.recipe.facts import Facts
 from descend.recipe.penalties import build_penalty, build_row_penalty
 from descend.recipe.resolve import resolve
 from descend.training.objective import Objective

@@ -19,7 +19,7 @@ from descend.optim import OPTIMIZERS as CATALOGUE
 from descend.optim import CayleyAdam, CayleySGD, Rows, gd, heavy_ball, nesterov
 from descend.recipe import Recipe
 from descend.recipe.build import build_optimizer
-from descend.recipe.defaults import Facts
+from descend.recipe.facts import Facts
 from descend.recipe.resolve import resolve
 from descend.regularization import weight_decay
 

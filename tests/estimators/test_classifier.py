@@ -374,7 +374,7 @@ def test_defaults_on_held_out_digits():
     assert model.run_.schema.rows["test"] == 0
     assert model.n_iter_ == len(model.history_) == len(model.loss_curve_) == model.run_.metrics["epochs"]
     assert isinstance(model.model_, torch.nn.Module)
-    assert model.recipe_["model"]["preset"] == "good"
+    assert model.recipe_.get("model.preset") == "good"
 
 
 @pytest.mark.slow

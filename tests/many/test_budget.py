@@ -232,11 +232,17 @@ class TestTime:
         assert first > 0.0
         assert run.metrics["seconds"] == first  # this clock stands still
 
-    def test_stops_a_pack_too(self):
-        plan = plan_run("iris", SMALL.replace({"model.minutes": 0.5, "model.max_rounds": 50}))
-        run = train_best(plan, engine="packed", clock=Ticks())
-        assert run.metrics["stopped"] == "minutes"
-        assert run.metrics["search"]["rounds"] < 50
+    def test_stops_a_pack_too_and_continues_it(self, tmp_path):
+        changes = {"model.max_rounds": 1, "stop.max_epochs": 6}
+        plan = plan_run("iris", SMALL.replace(changes))
+        straight = train_best(plan, engine="packed", clock=lambda: 0.0)
+        short = plan_run("iris", SMALL.replace({**changes, "model.minutes": 0.1}))
+        stopped = train_best(short, tmp_path / "run", engine="packed", clock=Ticks())
+        assert (stopped.metrics["stopped"], stopped.metrics["search"]["rounds"]) == ("minutes", 0)
+        assert stopped.metrics["epochs"] < straight.metrics["epochs"]
+        longer = plan_run("iris", {"model": {"minutes": 1000}}, tmp_path / "run", resume=True)
+        run = train_best(longer, tmp_path / "run", resume=True, engine="packed", clock=lambda: 0.0)
+        assert torch.equal(bits(run), bits(straight))
 
     def test_is_checked_after_the_first_epoch(self):
         class Training:

@@ -16,7 +16,7 @@ from descend.many.restarts import _best, train_restarts
 from descend.metrics import Selection, find_metric
 from descend.nn.ensemble import Ensemble
 from descend.recipe.build import build_model
-from descend.recipe.defaults import facts_of
+from descend.recipe.facts import facts_of
 from descend.rng import forked, key
 from descend.runs.plan import plan_run
 from descend.training.checkpoint import Checkpointer

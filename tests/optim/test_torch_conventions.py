@@ -359,7 +359,7 @@ class TestInARecipe:
 def built(recipe: descend.Recipe) -> torch.optim.Optimizer:
     """The optimizer of a recipe, for classification of a table."""
     from descend.recipe.build import build_optimizer
-    from descend.recipe.defaults import Facts
+    from descend.recipe.facts import Facts
     from descend.recipe.resolve import resolve
 
     facts = Facts("table", 5000, "multiclass", (7,), 5, 100)

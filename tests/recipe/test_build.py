@@ -23,7 +23,7 @@ from descend.recipe.build import (
     build_schedule,
     check_shape,
 )
-from descend.recipe.defaults import Facts
+from descend.recipe.facts import Facts
 from descend.recipe.resolve import resolve
 
 BASE = Recipe(

@@ -10,7 +10,7 @@ from descend.errors import RecipeError
 from descend.recipe import Recipe
 from descend.recipe.build import build_model
 from descend.recipe.constraints import build_average_projection
-from descend.recipe.defaults import Facts
+from descend.recipe.facts import Facts
 from descend.recipe.resolve import resolve
 
 FACTS = Facts("table", 60, "multiclass", (4,), 3, 10)

@@ -5,7 +5,7 @@ import pytest
 from descend.optim import OPTIMIZERS, TRUNCATED_NEWTON, WHOLE_DATA
 from descend.param_types import of_constructor
 from descend.recipe import Recipe
-from descend.recipe.defaults import Facts
+from descend.recipe.facts import Facts
 from descend.recipe.resolve import resolve
 
 FACTS = Facts("table", 300, "regression", (10,), 1, 60)

@@ -7,7 +7,7 @@ import torch
 
 from descend.nn import image_resnet
 from descend.recipe import Recipe
-from descend.recipe.defaults import Facts
+from descend.recipe.facts import Facts
 from descend.recipe.image_network import CHANNELS, epochs_of, image_network, multiplications, plain_network
 from descend.recipe.resolve import resolve
 

@@ -14,7 +14,7 @@ from descend.nn import mlp
 from descend.recipe import Recipe
 from descend.recipe.build import build_model
 from descend.recipe.constraints import build_constraints
-from descend.recipe.defaults import Facts
+from descend.recipe.facts import Facts
 from descend.recipe.penalties import build_penalty, build_row_penalty
 from descend.recipe.resolve import resolve
 from descend.regularization import differentiable_inputs, orthogonality_penalty

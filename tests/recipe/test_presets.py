@@ -11,7 +11,7 @@ import descend
 from descend.errors import RecipeError
 from descend.estimators import Classifier
 from descend.recipe.build import build_model
-from descend.recipe.defaults import facts_of
+from descend.recipe.facts import facts_of
 from descend.recipe.members import network_recipe
 from descend.recipe.presets import GOOD_FOR_TABLES, MANY_NUMBERS, members_of_preset
 from descend.runs.plan import Planner, plan_run

@@ -18,7 +18,8 @@ from descend.data.settings import DataSettings
 from descend.errors import RecipeError
 from descend.recipe import Recipe
 from descend.recipe.catalogue import CATALOGUE
-from descend.recipe.defaults import DEFAULTS, FEW_ROWS, Facts
+from descend.recipe.defaults import DEFAULTS, FEW_ROWS
+from descend.recipe.facts import Facts
 from descend.recipe.resolve import Resolved, resolve
 from descend.recipe.section_settings import InitSettings, ModelSettings, OptimizerSettings
 from descend.recipe.sections import SECTIONS

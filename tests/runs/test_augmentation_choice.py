@@ -67,7 +67,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         calls.append(seed)
         return AugmentationChoice(({"name": "translate", "pixels": 1},), "measured", {"none": 1.0})
 
-    monkeypatch.setattr("descend.runs.plan.choose_augmentation", choose)
+    monkeypatch.setattr("descend.runs.augmentation_choice.choose_augmentation", choose)
     return calls
 
 

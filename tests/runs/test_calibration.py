@@ -120,7 +120,7 @@ def test_without_validation_rows_there_is_none():
 
 def test_tensors_of_another_calibration_are_refused(run, tmp_path):
     from descend.recipe.calibration import restored_calibration
-    from descend.recipe.defaults import facts_of
+    from descend.recipe.facts import facts_of
 
     facts = facts_of(run.schema)
     with pytest.raises(RunError, match="do not fit the recipe"):

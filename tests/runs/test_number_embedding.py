@@ -214,7 +214,7 @@ def test_second_order_methods_train_it(optimizer: str) -> None:
         run = descend.train(table(), {**small("periodic"), "optimizer": optimizer}, target="y", seed=1)
     state = {name: tensor for name, tensor in run.model.state_dict().items() if name.startswith("numbers")}
     from descend.recipe.build import build_model
-    from descend.recipe.defaults import facts_of
+    from descend.recipe.facts import facts_of
 
     start = build_model(run.recipe, facts_of(run.schema), 1).state_dict()
     assert len(state) == 4
@@ -295,7 +295,7 @@ def test_a_run_whose_recipe_has_no_such_key_loads(tmp_path: Path) -> None:
     assert len(older.splitlines()) == len(recipe.splitlines()) - 4
     loaded = descend.Recipe.loads(older)
     from descend.recipe.build import build_model
-    from descend.recipe.defaults import facts_of
+    from descend.recipe.facts import facts_of
 
     model = build_model(loaded, facts_of(run.schema), 0)
     model.load_state_dict(run.model.state_dict())

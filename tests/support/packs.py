@@ -14,7 +14,7 @@ from descend.data.preparation import Part, Prepared
 from descend.many.pack import PackMember, PackTraining, stack
 from descend.many.pack.network import Network, StackedNetwork
 from descend.recipe.build import build_model
-from descend.recipe.defaults import facts_of
+from descend.recipe.facts import facts_of
 from descend.runs.build import assemble
 from descend.runs.plan import Plan, Planner
 from descend.runs.run import Run

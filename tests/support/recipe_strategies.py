@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from descend.constraints import CONDITIONS, CONSTRAINTS
 from descend.param_types import Parameter
 from descend.recipe.catalogue import CATALOGUE, CHOICES
-from descend.recipe.defaults import Facts
+from descend.recipe.facts import Facts
 from descend.recipe.sections import SECTIONS, section_parameters
 
 TASKS = ("regression", "multi_regression", "binary", "multiclass")

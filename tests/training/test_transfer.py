@@ -18,7 +18,7 @@ from descend.errors import Interrupted, RecipeError, RunError, UserError
 from descend.nn import mlp
 from descend.recipe import Recipe
 from descend.recipe.build import build_optimizer
-from descend.recipe.defaults import Facts
+from descend.recipe.facts import Facts
 from descend.recipe.resolve import resolve
 from descend.training.observers import Quiet
 from descend.training.transfer import digest_of, freeze, matching, read_weights, transfer

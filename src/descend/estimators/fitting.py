@@ -25,7 +25,7 @@ from descend.many.networks import train_networks
 from descend.many.refit import refitted
 from descend.recipe import Recipe
 from descend.recipe.build import build_model
-from descend.recipe.defaults import facts_of
+from descend.recipe.facts import facts_of
 from descend.recipe.members import networks_per_run
 from descend.rng import forked
 from descend.runs.plan import Plan, choose_device, plan_run

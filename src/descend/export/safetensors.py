@@ -22,7 +22,7 @@ from descend.errors import RunError, UserError
 from descend.recipe import Recipe
 from descend.recipe.build import build_model, build_output
 from descend.recipe.calibration import restored_calibration
-from descend.recipe.defaults import facts_of
+from descend.recipe.facts import facts_of
 from descend.training.predictor import Predictor
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from descend.data.batches import MemoryBatches, Order
 from descend.many.planned_member import PlannedMember
 from descend.recipe.build import build_model
-from descend.recipe.defaults import facts_of
+from descend.recipe.facts import facts_of
 from descend.recipe.transfer import start_from_pretrained
 from descend.runs.build import assemble, order_of, part_batches
 from descend.runs.plan import choose_device

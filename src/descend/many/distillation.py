@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from descend.data.preparation import Part
 from descend.errors import Interrupted
-from descend.recipe.defaults import facts_of
+from descend.recipe.facts import facts_of
 from descend.recipe.members import single_recipe
 from descend.recipe.recipe import Recipe
 from descend.recipe.resolve import resolve

@@ -29,10 +29,11 @@ from descend.files import read_json
 from descend.interface import resume_advice
 from descend.nn.ensemble import Ensemble
 from descend.recipe.build import link_of
-from descend.recipe.defaults import facts_of
+from descend.recipe.facts import facts_of
 from descend.recipe.members import network_recipe
+from descend.runs.data_settings import data_settings
 from descend.runs.folder import MANIFEST, METRICS, is_finished, is_started, reopen
-from descend.runs.plan import Plan, data_settings
+from descend.runs.plan import Plan
 from descend.runs.run import Run, load
 from descend.runs.session import Session
 from descend.training.loop import Observer

@@ -24,7 +24,7 @@ from descend.nn.ensemble import Ensemble
 from descend.nn.greedy import greedy, shrunk
 from descend.recipe import Recipe
 from descend.recipe.build import build_model, link_of
-from descend.recipe.defaults import facts_of
+from descend.recipe.facts import facts_of
 from descend.recipe.members import network_recipe, networks_per_run, selection_of
 from descend.recipe.memory import check_memory
 from descend.runs.build import measured_threads

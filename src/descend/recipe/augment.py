@@ -11,7 +11,7 @@ from descend.augmentation import AUGMENTATIONS, Mixing
 from descend.augmentation.base import Layout
 from descend.errors import Problem, RecipeError, UserError, message_of
 from descend.recipe.catalogue import find
-from descend.recipe.defaults import Facts
+from descend.recipe.facts import Facts
 from descend.recipe.recipe import Recipe
 
 __all__ = ["build_augmentations"]

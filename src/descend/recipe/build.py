@@ -30,7 +30,7 @@ from descend.recipe.compatibility import check_needs
 from descend.recipe.constraints import ActiveConstraint, build_constraints
 from descend.recipe.construct import call, parameter_names, settings_of
 from descend.recipe.data_driven import fit_initial_weights
-from descend.recipe.defaults import Facts
+from descend.recipe.facts import Facts
 from descend.recipe.loss_requirements import loss_requirements
 from descend.recipe.lr_factors import apply_lr_factors, split_by_lr_factor
 from descend.recipe.members import network_recipe, networks_per_run, selection_of, single_recipe

@@ -15,7 +15,7 @@ from descend.recipe.adapters import CallableLoss, OnProbabilities
 from descend.recipe.callable_losses import build_callable_loss, two_rows
 from descend.recipe.catalogue import find
 from descend.recipe.construct import call, settings_of
-from descend.recipe.defaults import Facts
+from descend.recipe.facts import Facts
 from descend.recipe.loss_requirements import loss_requirements
 from descend.recipe.recipe import Recipe
 

@@ -12,7 +12,7 @@ from descend.nn.calibration import Calibration
 from descend.recipe.build_loss import build_output
 from descend.recipe.catalogue import find
 from descend.recipe.construct import call
-from descend.recipe.defaults import Facts
+from descend.recipe.facts import Facts
 from descend.recipe.recipe import Recipe
 
 __all__ = ["build_calibration", "restored_calibration"]

@@ -15,7 +15,7 @@ from descend.interface import setting
 from descend.losses.conventions import convention_of
 from descend.process import exclusive
 from descend.recipe.adapters import CallableLoss
-from descend.recipe.defaults import Facts
+from descend.recipe.facts import Facts
 from descend.rng import forked
 
 __all__ = ["build_callable_loss", "two_rows"]

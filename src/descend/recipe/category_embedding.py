@@ -12,7 +12,7 @@ from descend.errors import Problem, RecipeError, message_of
 from descend.nn import CategoryEmbedding, LearnedCategories
 from descend.recipe.catalogue import find
 from descend.recipe.construct import call
-from descend.recipe.defaults import Facts
+from descend.recipe.facts import Facts
 from descend.recipe.recipe import Recipe
 from descend.rng import forked, key
 

@@ -11,19 +11,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from descend.data.category_inputs import CategoryInput, category_inputs
-from descend.data.ngrams import NGrams
-from descend.data.number_inputs import NumberInput, number_inputs
-from descend.data.schema import Schema
 from descend.linalg.products import best_library
 from descend.optim import COMPOSITIONAL, OPTIMIZERS, TRUNCATED_NEWTON, WHOLE_DATA
 from descend.optim._bfgs import MAX_PARAMETERS
-from descend.recipe.image_network import LARGEST_SIDE, epochs_of, image_network, plain_network
+from descend.recipe.facts import Facts
+from descend.recipe.image_network import epochs_of, image_model, plain_network
 from descend.recipe.loss_requirements import loss_requirements
-from descend.recipe.presets import default_preset, members_of_preset
+from descend.recipe.presets import default_preset, ensemble_proposals
 from descend.recipe.search_space import budget_proposals
 
-__all__ = ["CHOOSE", "DEFAULTS", "Facts", "Proposal", "facts_of", "proposals"]
+__all__ = ["CHOOSE", "DEFAULTS", "Proposal", "proposals"]
 
 DEFAULTS: Mapping[tuple[str, str | None], Mapping[str, Any]] = {
     ("optimizer", "sgd"): {"lr": 0.05},
@@ -50,68 +47,6 @@ MANY_TEXTS = 5000
 
 _LR_DIVISORS: Mapping[str, float] = {"soap": 2, "sgd": 20, "cayley_sgd": 20, "heavy_ball": 20, "nesterov": 20}
 """Divisors of these optimizers' default learning rates for regression on few rows (docs/defaults.md)."""
-
-
-@dataclass(frozen=True)
-class Facts:
-    """The properties of the data and the machine that the rules depend on.
-
-    Args:
-        kind: "table", "images", "tensor" or "dataset".
-        rows: training rows.
-        task: "regression", "multi_regression", "binary", "multiclass" or "multi_label".
-        input_shape: shape of one encoded row.
-        outputs: the number of predictions per row: targets, labels, logits of classes. The loss may take several outputs
-            of the network for each target.
-        validation_rows: rows by which training decides when to stop.
-        target_average: the means of the training targets where these are learned in their own units, else empty.
-        device: where training runs.
-        texts: how the texts at the end of an encoded row are hashed.
-        numbers: which entries of an encoded row are numbers.
-        categories: which entries are one-hot blocks of categories without an order.
-        own_model: whether the network is a module that the recipe does not describe.
-    """
-
-    kind: str
-    rows: int
-    task: str
-    input_shape: tuple[int, ...]
-    outputs: int
-    validation_rows: int
-    device: str = "cpu"
-    target_average: tuple[float, ...] = ()
-    texts: tuple[NGrams, ...] = ()
-    numbers: tuple[NumberInput, ...] = ()
-    categories: tuple[CategoryInput, ...] = ()
-    own_model: bool = False
-
-    @property
-    def images(self) -> bool:
-        """Whether each row is an image, (channels, height, width)."""
-        return self.kind != "table" and len(self.input_shape) == 3
-
-    @property
-    def classification(self) -> bool:
-        """Whether the task predicts classes or labels."""
-        return self.task in ("binary", "multiclass", "multi_label")
-
-
-def facts_of(schema: Schema, device: str = "cpu") -> Facts:
-    """Return the facts about encoded data and the device."""
-    rows = dict(schema.rows)
-    return Facts(
-        kind=schema.kind,
-        rows=rows.get("train", 0),
-        task=schema.task,
-        input_shape=schema.input_shape,
-        outputs=schema.outputs,
-        validation_rows=rows.get("validation", 0),
-        device=device,
-        target_average=schema.target_average,
-        texts=schema.texts,
-        numbers=number_inputs(schema),
-        categories=category_inputs(schema),
-    )
 
 
 @dataclass(frozen=True)
@@ -199,23 +134,8 @@ def _model(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[s
     )
     preset = specified.get("preset", proposed["preset"][0])
     fits = len(facts.input_shape) == 1 and facts.validation_rows > 0
-    proposed |= {
-        "number_embedding": ("none", "each number is one input"),
-        "members": ((), "one network"),
-        "ensemble": (len(specified.get("members", ())) or 1, "as many as there are members, or one network"),
-        "ensemble_shrinkage": (0.0, "the weights as selected"),
-    }
-    if preset in ("good", "best") and fits and "members" not in specified:
-        members = members_of_preset(all_specified, numbers=len(facts.numbers))
-        why = f"the preset {preset}: networks that differ, selected on the validation rows"
-        proposed |= {
-            "members": (members, why),
-            "ensemble": (len(members), why),
-            "ensemble_shrinkage": (
-                0.5,
-                "weights selected on few validation rows are noisy; equal weights are not",
-            ),
-        }
+    proposed |= {"number_embedding": ("none", "each number is one input")}
+    proposed |= ensemble_proposals(preset if fits else "quick", all_specified, numbers=len(facts.numbers))
     if preset == "best":
         proposed |= budget_proposals(all_specified, numbers=bool(facts.numbers))
     differ = bool(specified.get("members", proposed["members"][0]))
@@ -225,7 +145,8 @@ def _model(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[s
         else ("best", "networks of one kind")
     )
     if facts.images:
-        return proposed | _image_model(facts, all_specified)
+        plain = plain_network(facts.own_model, specified, all_specified)
+        return proposed | image_model(facts.input_shape, facts.rows, facts.device, plain)
     return proposed | {
         "name": ("mlp", "the rows are a table" if facts.kind == "table" else "each row is a vector"),
         "hidden": _hidden(facts, others["optimizer"].get("name")),
@@ -233,23 +154,6 @@ def _model(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[s
         "dropout": (0.4, "a network soon fits the noise of few regression rows")
         if not facts.classification and facts.rows < FEW_ROWS
         else (0.1, "mild, against overfitting"),
-    }
-
-
-def _image_model(facts: Facts, specified: Values) -> dict[str, tuple[Any, str]]:
-    plain = plain_network(facts.own_model, specified["model"], specified)
-    if plain:
-        return {"name": ("convnet", f"the inputs are images, and {plain}")}
-    network = image_network(facts.input_shape, facts.rows, facts.device)
-    cost = f"{network.total:.1e} multiplications in the training"
-    seen = f"convolutions see at most about {LARGEST_SIDE} pixels along the shorter side"
-    return {
-        "name": ("image_resnet", "the inputs are images"),
-        "channels": (
-            network.channels,
-            f"{cost}; of three sizes the largest with at most {network.budget:.0e}",
-        ),
-        "reduce": (network.reduce, seen),
     }
 
 

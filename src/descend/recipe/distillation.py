@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from descend.errors import Problem, RecipeError
 from descend.recipe.build_loss import link_of, network_outputs
-from descend.recipe.defaults import Facts
+from descend.recipe.facts import Facts
 from descend.recipe.members import networks_per_run
 from descend.recipe.recipe import Recipe
 

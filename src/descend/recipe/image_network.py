@@ -14,7 +14,7 @@ from descend.nn import convnet
 from descend.nn._image_resnet import SMALLEST_HALVED, SMALLEST_HALVED_FIRST
 from descend.optim import COMPOSITIONAL, TRUNCATED_NEWTON, WHOLE_DATA
 
-__all__ = ["ImageNetwork", "epochs_of", "image_network", "multiplications", "plain_network"]
+__all__ = ["ImageNetwork", "epochs_of", "image_model", "image_network", "multiplications", "plain_network"]
 
 CHANNELS = ((32, 64, 128), (16, 32, 64), (8, 16, 32))
 """The channels of the stages, from the largest network to the smallest."""
@@ -72,6 +72,30 @@ def plain_network(own_model: bool, model: Mapping[str, Any], others: Mapping[str
         if others["regularize"].get(key):
             return f"regularize.{key} takes the outputs of a row to depend on no other row"
     return ""
+
+
+def image_model(shape: tuple[int, ...], rows: int, device: str, plain: str) -> dict[str, tuple[Any, str]]:
+    """Return values of the section ``model`` for images, each with its reason.
+
+    Args:
+        shape: (channels, height, width) of the images.
+        rows: the number of training images.
+        device: where training runs.
+        plain: the reason for a plain network, as of :func:`plain_network`.
+    """
+    if plain:
+        return {"name": ("convnet", f"the inputs are images, and {plain}")}
+    network = image_network(shape, rows, device)
+    cost = f"{network.total:.1e} multiplications in the training"
+    seen = f"convolutions see at most about {LARGEST_SIDE} pixels along the shorter side"
+    return {
+        "name": ("image_resnet", "the inputs are images"),
+        "channels": (
+            network.channels,
+            f"{cost}; of three sizes the largest with at most {network.budget:.0e}",
+        ),
+        "reduce": (network.reduce, seen),
+    }
 
 
 def epochs_of(rows: int) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from descend.errors import Problem, RecipeError
-from descend.recipe.defaults import Facts
+from descend.recipe.facts import Facts
 from descend.recipe.recipe import Recipe
 from descend.recipe.resolve import Resolved, resolve
 from descend.recipe.sections import SECTIONS, section_parameters

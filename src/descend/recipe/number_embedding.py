@@ -15,7 +15,7 @@ from descend.nn import NUMBER_EMBEDDINGS, NumberEmbedding
 from descend.process.memory import size_text, total_memory
 from descend.recipe.catalogue import Constructor, find
 from descend.recipe.construct import call
-from descend.recipe.defaults import Facts
+from descend.recipe.facts import Facts
 from descend.recipe.memory import BYTES_PER_PARAMETER, integers
 from descend.recipe.recipe import Recipe
 from descend.rng import forked, key

@@ -91,6 +91,39 @@ def default_preset(
     )
 
 
+def ensemble_proposals(
+    preset: str, specified: Mapping[str, Mapping[str, Any]], *, numbers: int
+) -> dict[str, tuple[Any, str]]:
+    """Return the networks of a preset and how they are combined: the values of the keys of ``model``, each with its reason.
+
+    Args:
+        preset: "quick", "good" or "best".
+        specified: the specified values by section. Members that are specified are those of the ensemble.
+        numbers: how many numbers a row has that can be embedded.
+
+    >>> ensemble_proposals("quick", {}, numbers=4)["ensemble"][0], ensemble_proposals("good", {}, numbers=4)["ensemble"][0]
+    (1, 3)
+    """
+    own = specified.get("model", {}).get("members", ()) if specifies(specified, "model.members") else None
+    if preset not in ("good", "best") or own is not None:
+        count = len(own or ())
+        return {
+            "members": ((), "one network"),
+            "ensemble": (count or 1, "as many as there are members, or one network"),
+            "ensemble_shrinkage": (0.0, "the weights as selected"),
+        }
+    members = members_of_preset(specified, numbers=numbers)
+    why = f"the preset {preset}: networks that differ, selected on the validation rows"
+    return {
+        "members": (members, why),
+        "ensemble": (len(members), why),
+        "ensemble_shrinkage": (
+            0.5,
+            "weights selected on few validation rows are noisy; equal weights are not",
+        ),
+    }
+
+
 def members_of_preset(
     specified: Mapping[str, Mapping[str, Any]], *, numbers: int = 1
 ) -> tuple[dict[str, Any], ...]:

@@ -13,7 +13,8 @@ from typing import Any
 from descend.errors import Problem, RecipeError, did_you_mean
 from descend.param_types import MISSING, Parameter
 from descend.recipe.catalogue import CATALOGUE
-from descend.recipe.defaults import Facts, Proposal, proposals
+from descend.recipe.defaults import Proposal, proposals
+from descend.recipe.facts import Facts
 from descend.recipe.parameters import of_settings
 from descend.recipe.recipe import Recipe
 from descend.recipe.sections import SECTIONS, Section, section_parameters

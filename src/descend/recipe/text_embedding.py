@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from descend.nn import TextEmbedding
-from descend.recipe.defaults import Facts
+from descend.recipe.facts import Facts
 from descend.recipe.recipe import Recipe
 from descend.rng import generator
 

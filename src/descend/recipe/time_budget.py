@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from descend.errors import Problem, RecipeError
-from descend.recipe.defaults import Facts
+from descend.recipe.facts import Facts
 from descend.recipe.recipe import Recipe
 from descend.recipe.search_space import SEARCHED_KEYS
 

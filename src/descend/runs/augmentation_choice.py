@@ -23,12 +23,13 @@ from descend.augmentation.pipeline import AugmentedBatches, Pipeline
 from descend.augmentation.pixels import Pixels
 from descend.data.batches import MemoryBatches, Order
 from descend.data.preparation import Part, Prepared
-from descend.errors import TrainingError
+from descend.errors import Problem, RecipeError, TrainingError
 from descend.nn import image_resnet, init
 from descend.optim import adamw
 from descend.recipe.build_loss import build_loss, build_output, network_outputs
-from descend.recipe.defaults import facts_of
+from descend.recipe.facts import facts_of
 from descend.recipe.recipe import Recipe
+from descend.recipe.resolve import Resolved
 from descend.rng import generator
 from descend.schedules import cosine
 from descend.training.arithmetic import arithmetic
@@ -37,7 +38,7 @@ from descend.training.loop import Training, fit
 from descend.training.objective import Objective
 from descend.training.stopping import Stopping
 
-__all__ = ["AugmentationChoice", "candidates", "choose_augmentation", "refusal"]
+__all__ = ["AugmentationChoice", "AugmentationChoices", "candidates", "choose_augmentation", "refusal"]
 
 FEWEST_TRAINED, MOST_TRAINED = 120, 700
 """Rows of a short run. Few rows show early whether an augmentation helps, since a network overfits them soon."""
@@ -72,6 +73,46 @@ class AugmentationChoice:
     augment: tuple[Table, ...]
     reason: str
     losses: Mapping[str, float]
+
+
+class AugmentationChoices:
+    """The choices of a process, each made once: equal data, losses and seeds have the same."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, tuple[Prepared, AugmentationChoice]] = {}
+
+    def completed(
+        self, resolved: Resolved, prepared: Prepared, layout: Layout, seed: int, device: torch.device, *,
+        together: bool, explicit: bool,
+    ) -> Resolved:  # fmt: skip
+        """Return a resolved recipe with the augmentation that is chosen, and the reason.
+
+        Args:
+            resolved: the recipe, whose ``data.augment`` is "choose".
+            prepared: the data.
+            layout: of their rows.
+            seed: of the run.
+            device: where the short runs are trained.
+            together: as for :func:`choose_augmentation`.
+            explicit: whether the recipe specifies "choose". It is then refused where nothing can be chosen.
+
+        Raises:
+            RecipeError: nothing can be chosen for these data.
+        """
+        recipe, why_not = resolved.recipe, refusal(prepared, layout)
+        if why_not and explicit:
+            problem = Problem("data", "augment", why_not, 'name augmentations that fit, or use "none"')
+            raise RecipeError([problem])
+        key = repr((id(prepared), seed, dict(recipe.loss), recipe.model["output"], str(device)))
+        if why_not:
+            choice = AugmentationChoice((), why_not, {})
+        elif key in self._made:
+            choice = self._made[key][1]
+        else:
+            choice = choose_augmentation(prepared, recipe, seed, device, together=together)
+            self._made[key] = (prepared, choice)  # keeps the data, so that their id stays theirs
+        recipe = recipe.replace({"data.augment": choice.augment})
+        return Resolved(recipe, {**resolved.reasons, "data.augment": choice.reason})
 
 
 def candidates(shape: Sequence[int]) -> dict[str, Table]:

@@ -30,7 +30,7 @@ from descend.recipe.constraints import (
     build_constraints,
     build_lagrangian,
 )
-from descend.recipe.defaults import facts_of
+from descend.recipe.facts import facts_of
 from descend.recipe.penalties import build_penalty, build_row_penalty
 from descend.recipe.scheduled import build_scheduled
 from descend.runs.evaluate import measured

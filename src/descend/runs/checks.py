@@ -17,7 +17,7 @@ from descend.nn.members import MemberMean
 from descend.recipe import Recipe
 from descend.recipe.build import build_model
 from descend.recipe.constraints import ActiveConstraint, build_constraints, build_lagrangian
-from descend.recipe.defaults import facts_of
+from descend.recipe.facts import facts_of
 from descend.recipe.penalties import build_penalty, build_row_penalty
 from descend.rng import generator
 from descend.runs.build import augmented, part_batches

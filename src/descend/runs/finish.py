@@ -11,7 +11,7 @@ from descend.constraints import KKT
 from descend.data.batches import Order
 from descend.data.preparation import Part
 from descend.recipe.calibration import build_calibration
-from descend.recipe.defaults import facts_of
+from descend.recipe.facts import facts_of
 from descend.runs.build import evaluation_batches, monitored_losses, part_batches
 from descend.runs.evaluate import LazyMapping, details, measured
 from descend.runs.plan import Plan

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
-import torch
 
 from descend.arguments import device_name, kind_of
 from descend.augmentation.pipeline import layout_of
@@ -24,24 +23,24 @@ from descend.data.training_data import DataOptions, TrainingData
 from descend.errors import Problem, RecipeError, RunError, UserError
 from descend.files import check_unused, read_json, read_text
 from descend.interface import option
-from descend.process import is_fork
-from descend.process.forks import REMEDY
 from descend.recipe import Recipe
 from descend.recipe.augment import build_augmentations
 from descend.recipe.calibration import build_calibration
-from descend.recipe.defaults import CHOOSE, facts_of
+from descend.recipe.defaults import CHOOSE
 from descend.recipe.distillation import check_distillation
-from descend.recipe.loss_requirements import loss_requirements
+from descend.recipe.facts import facts_of
 from descend.recipe.members import resolve_members
 from descend.recipe.resolve import Resolved, resolve
 from descend.recipe.time_budget import check_time_budget
-from descend.runs.augmentation_choice import AugmentationChoice, choose_augmentation, refusal
+from descend.runs.augmentation_choice import AugmentationChoices
+from descend.runs.data_settings import data_settings
+from descend.runs.device import choose_device
 from descend.runs.folder import ENVIRONMENT, RECIPE, SCHEMA, is_started, why_unfinished
 from descend.runs.monitored import check_monitored
 from descend.runs.recorded_data import difference, explained, given_parts, references_of
 from descend.runs.resume import amended_recipe
 
-__all__ = ["Parts", "Plan", "Planner", "as_recipe", "choose_device", "data_settings", "plan_run"]
+__all__ = ["Parts", "Plan", "Planner", "as_recipe", "choose_device", "plan_run"]
 
 
 @dataclass(frozen=True)
@@ -86,23 +85,8 @@ def as_recipe(recipe: Recipe | Mapping[str, Any] | str | Path | None, allow_impo
     return Recipe.of(recipe)
 
 
-BATCH_KEYS = ("batch_size", "sampling", "shuffle", "augment")
-"""Keys of ``[data]`` that determine batches; preparing the rows does not depend on them."""
-
 Parts = Mapping[str, Any]
 """The row numbers of "train", "validation" and "test". A row may occur several times, or in no part."""
-
-
-def data_settings(recipe: Recipe) -> tuple[DataSettings, bool]:
-    """Return how data are prepared for a recipe, and whether its loss is the reason that the task is a regression."""
-    settings = DataSettings(**{k: v for k, v in recipe.data.items() if v is not None and k not in BATCH_KEYS})
-    raw = loss_requirements(recipe.loss).target_space == "raw"
-    if settings.target_scale == "auto":
-        settings = dataclasses.replace(settings, target_scale="none" if raw else "standard")
-    of_loss = raw and settings.task == "auto"  # counts are numbers, however few different ones there are
-    if of_loss:
-        settings = dataclasses.replace(settings, task="regression")
-    return settings, of_loss
 
 
 class Planner:
@@ -140,12 +124,11 @@ class Planner:
         )
         if targets := self._data.targets:
             self._overrides["data.target"] = targets[0] if len(targets) == 1 else list(targets)
-        self._allow_imports, self._ensembles = allow_imports, ensembles
-        self._refits = refits
+        self._allow_imports, self._ensembles, self._refits = allow_imports, ensembles, refits
         self._sources: dict[str, Source] = {}
         self._prepared: dict[tuple[str, int], Prepared] = {}
         self._own_model = own_model
-        self._augmentations: dict[str, AugmentationChoice] = {}
+        self._augmentations = AugmentationChoices()
         self._taken: list[tuple[Parts, Source]] = []
 
     def plan(
@@ -168,11 +151,9 @@ class Planner:
         if not self._ensembles and requested.model.get("preset", "auto") == "auto":
             requested = requested.replace({"model.preset": "quick"})
         if requested.get("stop.refit") and not self._refits:
-            message = "networks that are compared with others are not trained again on all rows"
-            hint = "use train with the chosen recipe"
-            raise RecipeError([Problem("stop", "refit", message, hint)])
-        settings, of_loss = data_settings(requested)
-        needs = loss_requirements(requested.loss)
+            compared = "networks that are compared with others are not trained again on all rows"
+            raise RecipeError([Problem("stop", "refit", compared, "use train with the chosen recipe")])
+        settings, why = data_settings(requested)
         source = self._source(settings)
         if self._has_given_parts:
             validation = settings.validation if self._data.validation is None else 0.0
@@ -181,11 +162,11 @@ class Planner:
             source = self._take(source, parts)
         # A split that is not random is the same for all seeds.
         random_split = is_random(source.split, settings.validation, settings.test)
-        key = (repr((id(source), settings, of_loss)), seed if random_split else 0)
+        key = (repr((id(source), settings, why)), seed if random_split else 0)
         if key not in self._prepared:
             prepared = prepare(source, settings, seed)
-            if of_loss:
-                schema = dataclasses.replace(prepared.schema, why=f"the loss {needs.name} is for numbers")
+            if why:
+                schema = dataclasses.replace(prepared.schema, why=why)
                 prepared = dataclasses.replace(prepared, schema=schema)
             if source.split is not None and parts is None:  # ``parts`` may contain a row several times
                 prepared = dataclasses.replace(
@@ -204,35 +185,12 @@ class Planner:
         build_calibration(resolved.recipe, facts_of(prepared.schema))
         layout = layout_of(prepared.schema, prepared.preprocess)
         if resolved.recipe.data["augment"] == CHOOSE:
-            why_not = refusal(prepared, layout)
-            if why_not and requested.data.get("augment") == CHOOSE:
-                raise RecipeError(
-                    [Problem("data", "augment", why_not, 'name augmentations that fit, or use "none"')]
-                )
-            choice = self._augmentation(resolved.recipe, prepared, source, seed, chosen, why_not)
-            recipe = resolved.recipe.replace({"data.augment": choice.augment})
-            resolved = Resolved(recipe, {**resolved.reasons, "data.augment": choice.reason})
+            together, explicit = source.groups is not None, requested.data.get("augment") == CHOOSE
+            resolved = self._augmentations.completed(
+                resolved, prepared, layout, seed, chosen, together=together, explicit=explicit
+            )
         build_augmentations(resolved.recipe, layout, facts_of(prepared.schema))
         return Plan(source, prepared, resolved, seed, references_of(self._data))
-
-    def _augmentation(
-        self,
-        recipe: Recipe,
-        prepared: Prepared,
-        source: Source,
-        seed: int,
-        device: torch.device,
-        why_not: str,
-    ) -> AugmentationChoice:
-        """Return the augmentation that short runs choose, or none for a reason; equal choices are made once."""
-        if why_not:
-            return AugmentationChoice((), why_not, {})
-        key = repr((id(prepared), seed, dict(recipe.loss), recipe.model["output"], str(device)))
-        if key not in self._augmentations:
-            self._augmentations[key] = choose_augmentation(
-                prepared, recipe, seed, device, together=source.groups is not None
-            )
-        return self._augmentations[key]
 
     def resumed(
         self,
@@ -337,39 +295,6 @@ class Planner:
         taken = dataclasses.replace(source.take(rows), split=labels)
         self._taken.append((parts, taken))
         return taken
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device with a name; "auto" is CUDA if available, else the CPU.
-
-    Raises:
-        RecipeError: the device is not available.
-    """
-    if is_fork() and name.partition(":")[0] in ("auto", "cuda") and torch.cuda._is_in_bad_fork():
-        message = "this process is a fork of one that has used CUDA, in which CUDA cannot be used"
-        raise RecipeError([Problem("engine", "device", message, f"use cpu, or {REMEDY}")])
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, ImportError):
-        known = ", ".join(_available_devices())
-        hint = f"available on this machine: {known}"
-        if name.partition(":")[0] in ("cuda", "gpu") and torch.version.cuda is None:
-            hint += " (this installation of PyTorch is without CUDA)"
-        raise RecipeError(
-            [Problem("engine", "device", f"the device '{name}' is not available", hint)]
-        ) from None
-    return device
-
-
-def _available_devices() -> list[str]:
-    """Return the names of the devices that PyTorch can use here."""
-    cuda = (
-        [f"cuda:{number}" for number in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
-    )
-    return ["cpu", *cuda, *(["mps"] if torch.backends.mps.is_available() else [])]
 
 
 def plan_run(

@@ -26,7 +26,7 @@ from descend.recipe import Recipe
 from descend.recipe.build import build_loss, build_model, build_output
 from descend.recipe.calibration import restored_calibration
 from descend.recipe.constraints import build_constraints
-from descend.recipe.defaults import facts_of
+from descend.recipe.facts import facts_of
 from descend.recipe.renamed import with_current_names
 from descend.recipe.selection import build_selection
 from descend.recipe.toml import parse

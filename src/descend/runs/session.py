@@ -17,7 +17,7 @@ from descend.errors import DivergedError, Interrupted, ObserverError, RunError, 
 from descend.files import read_json
 from descend.interface import resume_advice, setting
 from descend.recipe.build import build_model, check_shape
-from descend.recipe.defaults import facts_of
+from descend.recipe.facts import facts_of
 from descend.recipe.transfer import freeze_parts, start_from_pretrained
 from descend.runs.build import assemble, measured_threads
 from descend.runs.environment import describe_environment

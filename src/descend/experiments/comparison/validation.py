@@ -13,7 +13,7 @@ from descend.experiments.objective import MetricChoice, Objective, choose_object
 from descend.interface import option
 from descend.metrics import LOSSES, metric_names
 from descend.recipe.build import build_loss, build_model, build_optimizer, build_output
-from descend.recipe.defaults import facts_of
+from descend.recipe.facts import facts_of
 from descend.recipe.toml import path_of
 from descend.runs.plan import Plan, Planner
 

@@ -24,7 +24,7 @@ from descend.many.watchers import Watcher, Watchers
 from descend.nn.ensemble import Ensemble
 from descend.nn.greedy import greedy
 from descend.recipe.build import build_model, link_of
-from descend.recipe.defaults import facts_of
+from descend.recipe.facts import facts_of
 from descend.recipe.members import selection_of
 from descend.recipe.search_space import random_member, varied_member
 from descend.rng import key

@@ -21,7 +21,7 @@ from descend.many.planned_member import PlannedMember
 from descend.many.validation_outputs import ValidationOutputs
 from descend.many.watchers import Watcher
 from descend.recipe.build import build_model
-from descend.recipe.defaults import facts_of
+from descend.recipe.facts import facts_of
 from descend.recipe.members import member_recipe
 from descend.rng import key
 from descend.runs.folder import METRICS, is_finished, is_started, reopen
