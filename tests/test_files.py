@@ -88,3 +88,16 @@ class TestFolders:
             check_unused(tmp_path / "search.json")
         with pytest.raises(RunError, match=r"cannot create the run folder .*: Not a directory"):
             make_folder(tmp_path / "search.json" / "run")
+
+
+def test_a_folder_that_was_removed_is_named_instead_of_the_file(tmp_path: Path) -> None:
+    with pytest.raises(
+        RunError, match=rf"the folder {tmp_path}/run does not exist any more; it was moved or removed$"
+    ):
+        write_atomically(tmp_path / "run" / "metrics.json", b"{}")
+
+
+@pytest.mark.skipif(not Path("/dev/null").exists(), reason="the system has no such device")
+def test_a_device_is_not_a_folder() -> None:
+    with pytest.raises(RunError, match="/dev/null is a file; a run needs a folder of its own"):
+        check_unused(Path("/dev/null"))

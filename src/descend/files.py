@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ __all__ = [
     "read_json",
     "read_json_lines",
     "read_text",
+    "unwritten",
     "write_atomically",
 ]
 
@@ -57,10 +59,23 @@ def write_atomically(path: Path, content: bytes) -> None:
         finally:
             os.close(folder)
     except OSError as cause:
-        draft.unlink(missing_ok=True)
-        raise RunError(
-            f"cannot write {path}: {cause.strerror or cause}; the previous content is unchanged"
-        ) from cause
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise RunError(unwritten(path, cause)) from cause
+
+
+def unwritten(path: Path, cause: OSError) -> str:
+    """Return the message that a file could not be written, which names the folder if that has disappeared.
+
+    >>> unwritten(Path("/nowhere/run/history.jsonl"), FileNotFoundError(2, "No such file or directory"))
+    'cannot write /nowhere/run/history.jsonl: the folder /nowhere/run does not exist any more; it was moved or removed'
+    """
+    if not path.parent.is_dir():
+        return (
+            f"cannot write {path}: the folder {path.parent} does not exist any more; it was moved or removed"
+        )
+    kept = "; the previous content is unchanged" if path.exists() else ""
+    return f"cannot write {path}: {cause.strerror or cause}{kept}"
 
 
 def json_bytes(content: Any) -> bytes:
@@ -162,7 +177,7 @@ def check_unused(folder: Path, *, what: str = "run", markers: Sequence[str] = RU
         RunError: the path is a file, holds another run (search, comparison, …), or holds anything else; or another
             process writes into it.
     """
-    if folder.is_file():
+    if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is a file; a {what} needs a folder of its own")
     above = next((parent for parent in folder.parents if parent.exists()), None)
     if above is not None and not above.is_dir():

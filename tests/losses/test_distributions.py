@@ -12,7 +12,7 @@ from sklearn.linear_model import PoissonRegressor, QuantileRegressor
 from sklearn.metrics import mean_pinball_loss
 
 from descend.errors import UserError
-from descend.losses import LOSSES, Focal, Gaussian, Loss, NegativeBinomial, Poisson, Quantile
+from descend.losses import LOSSES, Focal, Gaussian, KullbackLeibler, Loss, NegativeBinomial, Poisson, Quantile
 from descend.losses.likelihoods import LIKELIHOODS
 from descend.nn.ensemble import Ensemble
 from descend.nn.outputs import OUTPUTS, GaussianMean, MiddleQuantile, NegativeBinomialMean, positive
@@ -86,6 +86,35 @@ class TestProbabilities:
             loss(z, targets).backward()
             assert z.grad is not None
             assert z.grad.isfinite().all(), loss
+
+
+class TestLogitsNearTheLargestNumber:
+    @pytest.mark.parametrize(
+        "loss", [KullbackLeibler(), *(Focal(gamma=g) for g in (0.0, 0.5, 1.0, 2.0, 3.0))]
+    )
+    def test_classes(self, loss: Loss) -> None:
+        """A certain row has the loss 0 and no gradient; one that is certainly wrong has the loss and slope of -log p."""
+        z = torch.tensor([[3e38, -3e38], [3e38, 0.0]], requires_grad=True)
+        certain = loss.per_sample(z, torch.tensor([0, 0]))
+        torch.testing.assert_close(certain, torch.zeros(2))
+        torch.testing.assert_close(torch.autograd.grad(certain.sum(), z)[0], torch.zeros(2, 2))
+        wrong = loss.per_sample(z, torch.tensor([1, 1]))
+        assert wrong.tolist() == [math.inf, pytest.approx(3e38)]
+        (slope,) = torch.autograd.grad(wrong.sum(), z)
+        torch.testing.assert_close(slope, torch.tensor([[1.0, -1.0], [1.0, -1.0]]))
+
+    @pytest.mark.parametrize("gamma", [0.5, 2.0, 3.0])
+    def test_two_values(self, gamma: float) -> None:
+        z = torch.tensor([[3e38], [-3e38]], requires_grad=True)
+        wrong = Focal(gamma=gamma).per_sample(z, torch.tensor([0.0, 1.0]))
+        torch.testing.assert_close(wrong, torch.full((2,), 3e38))
+        torch.testing.assert_close(torch.autograd.grad(wrong.sum(), z)[0], torch.tensor([[1.0], [-1.0]]))
+
+    def test_the_smallest_variance(self) -> None:
+        z = torch.tensor([[1e13, -200.0]], requires_grad=True)
+        Gaussian()(z, torch.zeros(1, 1)).backward()
+        assert z.grad is not None
+        assert z.grad.isfinite().all()
 
 
 class TestMinimizers:

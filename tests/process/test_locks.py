@@ -109,6 +109,19 @@ def test_a_file_system_without_locks_is_used_without_them(
     assert [path.name for path in tmp_path.iterdir()] == ["written"]
 
 
+def test_a_file_system_that_creates_no_folder_and_calls_it_missing_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(path: Path, *arguments: object, **settings: object) -> None:  # as in /proc
+        raise FileNotFoundError(2, "No such file or directory", str(path))
+
+    monkeypatch.setattr(Path, "mkdir", missing)
+    with pytest.raises(RunError, match=r"^cannot create the run folder .*/a: No such file or directory$"):
+        descend.train("iris", {"stop": {"max_epochs": 1}}, out=tmp_path / "a")
+    monkeypatch.undo()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_new_folders_are_removed_if_nothing_was_written(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="unknown key"):
         descend.train("iris", {"stop": {"nonsense": 1}}, out=tmp_path / "a" / "b")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
 import torch
 from tests.support.stop_at import StopAt
@@ -16,6 +17,7 @@ from tests.training import kill_every_step as program
 
 import descend
 from descend.errors import CheckpointError, Interrupted, RunError
+from descend.nn.masks import Masks
 from descend.training.loop import Training
 from descend.training.observers import Quiet
 
@@ -105,6 +107,7 @@ def test_negative_control_a_resume_with_an_incomplete_state_differs(
     def incomplete(self: Training, state: dict) -> None:
         if omitted == "randomness":
             self.objective.seed += 1
+            self.objective._masks = Masks(self.objective.seed)
             load(self, state)
         elif omitted == "position":
             load(self, {**state, "step_in_epoch": 0, "losses": []})
@@ -135,6 +138,40 @@ def test_other_data_are_rejected(tmp_path: Path) -> None:
     rows[17, 2] += 1e-9
     with pytest.raises(RunError, match="fingerprint"):
         descend.train((rows, labels), out=folder, resume=True)
+
+
+TABLE = pl.DataFrame(
+    {"a": [k % 7 for k in range(40)], "b": ["u", "v"] * 20, "y": [0.5 * (k % 9) for k in range(40)]}
+)
+
+
+@pytest.mark.parametrize(
+    ("data", "settings", "message"),
+    [
+        (TABLE.vstack(TABLE[:1]), {}, "41 rows, the run has 40"),
+        (TABLE.rename({"a": "c"}), {}, "no column a; the additional column c"),
+        (TABLE.with_columns(pl.col("b") == "u"), {}, "column b as boolean, the run as categorical"),
+        (TABLE.with_columns(pl.col("b").replace("u", "w")), {}, "other values in the column b"),
+        (TABLE.with_columns(pl.col("y") * 2), {}, r"other targets \(y\)"),
+        (TABLE, {"sample_weight": [1.0] * 40}, "sample_weight, the run has none"),
+        (TABLE.reverse(), {}, "its rows are in another order"),
+        (TABLE, {"seed": 4}, "was started with the seed 3, not 4"),
+    ],
+)
+def test_the_message_names_what_differs(
+    stopped_table: Path, data: pl.DataFrame, settings: dict, message: str
+) -> None:
+    with pytest.raises(RunError, match=message):
+        descend.train(data, out=stopped_table, resume=True, **{"target": "y"} | settings)
+
+
+@pytest.fixture(scope="module")
+def stopped_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    with pytest.raises(Interrupted):
+        recipe = {"model": {"hidden": [4]}, "stop": {"max_epochs": 3}, "data": {"task": "auto"}}
+        descend.train(TABLE, recipe, target="y", seed=3, out=folder, observers=[StopAt(1)])
+    return folder
 
 
 def test_a_damaged_checkpoint_is_rejected(tmp_path: Path) -> None:

@@ -258,7 +258,7 @@ def _trained(planned: Plan, folder: Path, resume: bool, tensorboard: bool, show:
         bar.close()
         if (folder / CHECKPOINTS / LAST_FILE).exists():
             raise Interrupted(
-                f"stopped; continue from the last checkpoint: descend train --resume --out {folder}"
+                f"stopped at once; continue from the last checkpoint: descend train --resume --out {folder}"
             ) from None
         raise Interrupted(f"stopped before the first checkpoint of {folder}") from None
     finally:

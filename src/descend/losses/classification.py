@@ -25,6 +25,7 @@ __all__ = [
     "in_unit_interval",
     "label_outputs",
     "log_clamped",
+    "log_softmax",
     "one_hot",
 ]
 
@@ -81,6 +82,21 @@ def log_clamped(probabilities: Tensor) -> Tensor:
     """Return log p, finite where p is 0."""
     # Clamping at the smallest normal number keeps the value and the gradient finite.
     return torch.log(probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny))
+
+
+def log_softmax(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return log softmax of rows (n, K), and 0 for classes whose target is 0.
+
+    Such a class contributes nothing to a loss, also where its logarithm exceeds the largest number.
+
+    Args:
+        logits: (n, K).
+        targets: distributions (n, K).
+
+    >>> log_softmax(torch.tensor([[3e38, -3e38]]), torch.tensor([[1.0, 0.0]]))
+    tensor([[0., 0.]])
+    """
+    return torch.log_softmax(logits, 1).masked_fill(targets == 0, 0.0)
 
 
 class _Smoothed(Loss, ABC):
@@ -313,6 +329,7 @@ class KullbackLeibler(Loss):
                 )
 
     def _loss(self, outputs: Tensor, targets: Tensor, reduction: Reduction) -> Tensor:
-        logs = torch.log_softmax(outputs, 1) if self.form == "logits" else log_clamped(outputs)
-        losses = functional.kl_div(logs, one_hot(targets, outputs), reduction="none").sum(1)
+        shares = one_hot(targets, outputs)
+        logs = log_softmax(outputs, shares) if self.form == "logits" else log_clamped(outputs)
+        losses = functional.kl_div(logs, shares, reduction="none").sum(1)
         return losses.mean() if reduction == "mean" else losses

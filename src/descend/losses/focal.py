@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import final
 
 import torch
@@ -12,7 +13,7 @@ from torch.nn import functional
 from descend.cards import method
 from descend.errors import UserError
 from descend.losses.base import Form, Loss, Reduction
-from descend.losses.classification import in_unit_interval, label_outputs, log_clamped, one_hot
+from descend.losses.classification import in_unit_interval, label_outputs, log_clamped, log_softmax, one_hot
 from descend.param_types import NonNegative, Positive, Share
 
 __all__ = ["Focal"]
@@ -95,8 +96,9 @@ class Focal(Loss):
 
     def _of_classes(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the losses of rows with one of K classes."""
-        logs = torch.log_softmax(outputs, 1) if self.form == "logits" else log_clamped(outputs)
-        losses = one_hot(targets, outputs) * self._factor(logs) * -logs
+        shares = one_hot(targets, outputs)
+        logs = log_softmax(outputs, shares) if self.form == "logits" else log_clamped(outputs)
+        losses = shares * self._factor(logs) * -logs
         if self.alpha is not None:
             if not isinstance(self.alpha, tuple) or len(self.alpha) != outputs.shape[1]:
                 raise UserError(
@@ -109,7 +111,9 @@ class Focal(Loss):
         """Return (1 - p)^γ from log p; below the rounding error of p, it is that of a p just below 1."""
         if self.gamma == 0:
             return torch.ones_like(logs)
-        return (-torch.expm1(logs.clamp_max(-torch.finfo(logs.dtype).eps))).pow(self.gamma)
+        # Where p underflows, the factor is constant; its derivative would be 0 times a product that may overflow.
+        limits = torch.finfo(logs.dtype)
+        return (-torch.expm1(logs.clamp(2.0 * math.log(limits.tiny), -limits.eps))).pow(self.gamma)
 
 
 def _for_labels(loss: Focal) -> Focal:

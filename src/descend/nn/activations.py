@@ -187,6 +187,8 @@ def elu(*, alpha: Positive = 1.0) -> nn.Module:
 def gelu() -> nn.Module:
     """Gaussian error linear unit, x Φ(x).
 
+    It is evaluated as this product, so infinite inputs give NaN.
+
     >>> gelu()(torch.tensor([1.0]))
     tensor([0.8413])
     """
@@ -201,6 +203,8 @@ def gelu() -> nn.Module:
 )
 def silu() -> nn.Module:
     """Sigmoid-weighted linear unit, x σ(x).
+
+    It is evaluated as x / (1 + exp(−x)), so the value at −∞ is NaN, and the derivative at both infinities.
 
     >>> silu()(torch.tensor([1.0]))
     tensor([0.7311])

@@ -154,7 +154,12 @@ class Evaluations:
         self._random: list[Tensor] | None = None
 
     def gradient(self) -> Gradient:
-        """Evaluate loss and gradient at the current parameters."""
+        """Evaluate loss and gradient at the current parameters. Without any gradient, that of a detached tensor is 0.
+
+        Raises:
+            UserError: the closure does not return a number, or returns a Python number without having left a gradient; a
+                gradient is sparse.
+        """
         for p in self.parameters:
             p.grad = None
         loss = self._call()
@@ -254,8 +259,7 @@ class Evaluations:
         return loss
 
     def _check_gradient(self, loss: Any) -> None:
-        graphed = isinstance(loss, Tensor) and loss.requires_grad
-        if not graphed and any(p.requires_grad for p in self.parameters):
+        if not isinstance(loss, Tensor) and any(p.requires_grad for p in self.parameters):
             raise UserError(
                 f"{self._name}: the closure passed to step left no gradient and returned a number without a graph; return the "
                 "loss as it was computed from the model, without float(), .item() or .detach(), or call loss.backward() in it"

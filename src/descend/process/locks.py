@@ -27,6 +27,10 @@ R = TypeVar("R")
 LOCK = ".lock"
 """The name of the file in a folder that is locked. It contains the number of the process."""
 
+_ATTEMPTS = 100
+"""How often a lock is tried whose file or folder another process removes at the same time. Some file systems, such as
+/proc, always answer as if that had happened."""
+
 
 class _Held:
     """The folders that this process has locked, each with its thread and its open file."""
@@ -164,13 +168,13 @@ def _acquire(folder: Path, what: str) -> int | None:
     except ImportError:  # on Windows
         return None
     path = folder / LOCK
-    while True:
+    for _ in range(_ATTEMPTS):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except FileNotFoundError:  # another process has just removed the folder
-            if not folder.parent.is_dir():
-                return None
+        except (
+            FileNotFoundError
+        ):  # another process has just removed the folder, or the system creates none there
             continue
         except OSError:  # the first file that is written reports the cause
             return None
@@ -191,6 +195,7 @@ def _acquire(folder: Path, what: str) -> int | None:
                 os.write(file, f"{os.getpid()}\n".encode())
             return file
         os.close(file)
+    return None
 
 
 def _number(file: int) -> str:

@@ -109,13 +109,20 @@ def write_start(
 ) -> None:
     """Create the folder and write what is known before the first step; the recipe last, since it marks a run.
 
-    Earlier results of the run, which is then trained further, are removed.
+    Earlier results of the run, which is then trained further, are removed. If a new run cannot be written completely,
+    what was written of it is removed, so that the folder can be used again.
     """
     make_folder(folder)
+    is_new = not (folder / RECIPE).exists()
     reopen(folder)
-    write_atomically(folder / SCHEMA, schema.to_json().encode())
-    write_atomically(folder / ENVIRONMENT, json_bytes(environment))
-    write_atomically(folder / RECIPE, _recipe_text(recipe, reasons))
+    try:
+        write_atomically(folder / SCHEMA, schema.to_json().encode())
+        write_atomically(folder / ENVIRONMENT, json_bytes(environment))
+        write_atomically(folder / RECIPE, _recipe_text(recipe, reasons))
+    except RunError:
+        for name in (SCHEMA, ENVIRONMENT) if is_new else ():
+            (folder / name).unlink(missing_ok=True)
+        raise
 
 
 def reopen(folder: Path) -> None:

@@ -250,11 +250,12 @@ class Planner:
             if not problem:
                 raise
             raise RunError(f"the data are not those of the run in {folder}: {problem}") from cause
-        if planned.prepared.schema.fingerprint != schema.fingerprint:
+        other = planned.prepared.schema
+        if other.fingerprint != schema.fingerprint:
+            facts = difference(folder, schema, planned.source, other, planned.references)
             raise RunError(
-                f"the data are not those of the run in {folder} (their fingerprints differ): "
-                f"{difference(folder, schema, planned.source)}. Resume with the same data, or start a new run in "
-                "another folder"
+                f"the data are not those of the run in {folder} (their fingerprints differ): {facts}. Resume with the "
+                "same data, or start a new run in another folder"
             )
         return planned
 
@@ -329,7 +330,7 @@ def plan_run(
     if resume:
         if folder is None:
             raise UserError("resume=True requires out=<run folder>")
-        return planner.resumed(folder, recipe)
+        return planner.resumed(folder, recipe, seed or None)  # 0, the default, keeps the seed of the run
     if folder is not None:
         check_unused(folder)
     return planner.plan(recipe, seed)

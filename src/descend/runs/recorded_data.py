@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from descend.data.bundled import BUNDLED
+from descend.data.column import Column
 from descend.data.functions import is_function_path
 from descend.data.schema import Schema
 from descend.data.source import Source
@@ -133,13 +135,17 @@ def explained(
     )
 
 
-def difference(folder: Path, schema: Schema, source: Source) -> str:
+def difference(
+    folder: Path, schema: Schema, source: Source, other: Schema | None = None, given: Collection[str] = ()
+) -> str:
     """Describe how data differ from those that a run was started with.
 
     Args:
         folder: the run folder.
         schema: the schema of the run.
         source: the other data.
+        other: their schema, from which the changed columns are known. Default None: it could not be made.
+        given: which of the parts and weights are given as data of their own. Default: none.
     """
     data = read_json(folder / ENVIRONMENT).get("data")
     data = data if isinstance(data, dict) else {}
@@ -152,10 +158,15 @@ def difference(folder: Path, schema: Schema, source: Source) -> str:
     found += _columns(schema, source)
     if "sample_weight" in data and source.weights is None:
         found.append("no sample_weight, the run has some")
+    if "sample_weight" in given and "sample_weight" not in data:
+        found.append("sample_weight, the run has none")
+    if other is not None:
+        found += _values(schema, other)
     if schema.kind != source.kind:
         found.append(f"they are of the kind {source.kind}, those of the run of the kind {schema.kind}")
     facts = "; ".join(found) or (
-        "the same number of rows and the same columns, but other values, targets, weights or parts"
+        "the same number of rows and the same columns with the same ranges, but other values, types, targets, weights or "
+        "parts, or its rows are in another order"
     )
     return f"{source.name} has {facts}; the run was started with {name}"
 
@@ -176,3 +187,42 @@ def _columns(schema: Schema, source: Source) -> list[str]:
     if not found and before != now:
         found.append("the same columns in another order")
     return found
+
+
+def _values(schema: Schema, other: Schema) -> list[str]:
+    """Return the changes of columns, task and classes that do not depend on the order of the rows."""
+    now = {column.name: column for column in other.columns}
+    pairs = [(column, now[column.name]) for column in schema.columns if column.name in now]
+    found = [
+        f"the column {new.name} as {new.kind}, the run as {old.kind}"
+        for old, new in pairs
+        if old.kind != new.kind
+    ]
+    found = [*found[:3], f"{len(found) - 3} more columns of another kind"] if len(found) > 4 else found
+    changed = [old.name for old, new in pairs if old.kind == new.kind and _content(old) != _content(new)]
+    if changed:
+        found.append(f"other values in the column{'s' if len(changed) > 1 else ''} {listing(changed, 3)}")
+    if schema.task != other.task:
+        found.append(f"targets for the task {other.task}, the run for {schema.task}")
+    elif set(schema.classes) != set(other.classes):
+        found.append(
+            f"the classes {listing(list(map(str, other.classes)), 5)}, the run has {listing(list(map(str, schema.classes)), 5)}"
+        )
+    elif schema.columns and _fitted(schema) == _fitted(other) and _targets(schema) != _targets(other):
+        found.append(f"other targets ({listing(other.target_names)})")
+    return found
+
+
+def _content(column: Column) -> tuple[object, ...]:
+    """What a schema records of all values of a column in any order."""
+    return column.low, column.high, column.missing, frozenset(column.categories)
+
+
+def _targets(schema: Schema) -> tuple[object, ...]:
+    """What a schema records of the targets of the training rows."""
+    return schema.target_mean, schema.target_scale, schema.classes
+
+
+def _fitted(schema: Schema) -> list[Column]:
+    """The columns with what does not depend on the targets."""
+    return [dataclasses.replace(column, effects=(), note="") for column in schema.columns]

@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Protocol
 
 from descend.errors import CheckpointError, require
+from descend.files import unwritten
 from descend.training.loop import Training
 from descend.training.records import Record
 
@@ -57,7 +58,7 @@ class HistoryFile(Quiet):
         try:
             self.path.write_text("".join(_line(record) for record in training.history), encoding="utf-8")
         except OSError as cause:
-            raise CheckpointError(f"cannot write {self.path}: {cause.strerror or cause}") from cause
+            raise CheckpointError(unwritten(self.path, cause)) from cause
 
     def epoch_ended(self, training: Training, record: Record) -> None:
         """Append the line of the epoch. The file is closed in between, so that no error leaves it open."""
@@ -65,9 +66,7 @@ class HistoryFile(Quiet):
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(_line(record))
         except OSError as cause:
-            raise CheckpointError(
-                f"cannot write {self.path}: {cause.strerror or cause}; checkpoints written before are untouched"
-            ) from cause
+            raise CheckpointError(unwritten(self.path, cause)) from cause
 
 
 def _line(record: Record) -> str:
