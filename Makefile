@@ -90,7 +90,7 @@ types: $(VENV)/.dev ## Check types
 	@$(BIN)/mypy
 
 bench: $(VENV)/.bench ## Measure speed against other libraries (takes half an hour; leave the machine alone)
-	@$(BIN)/python benchmarks/training_speed.py --size both
+	@$(BIN)/python benchmarks/training_speed.py --size all
 	@$(BIN)/python benchmarks/packs.py
 	@$(BIN)/python benchmarks/second_order_speed.py
 	@$(BIN)/python benchmarks/time_to_target.py

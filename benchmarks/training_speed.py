@@ -1,10 +1,10 @@
 """Microseconds per training step of descend with all features on, of hand-written loops and of other libraries.
 
-    python benchmarks/training_speed.py                       both sizes, 5 repetitions
+    python benchmarks/training_speed.py                       all sizes, 5 repetitions
     python benchmarks/training_speed.py --quick               smoke test without meaningful figures
     python benchmarks/training_speed.py --size small --contenders descend,index-loop --reps 11
 
-All contenders train the same network on the same rows with Adam, interleaved in one process. README.md explains what
+All contenders of a size train the same network on the same rows with Adam, interleaved in one process. README.md explains what
 is measured and how to read the table.
 """
 
@@ -27,9 +27,9 @@ from instruments.threads import choices
 
 SHORT = 2
 """Number of epochs of the short fit."""
-ADDITIONAL_EPOCHS = {"small": 150, "large": 30}
+ADDITIONAL_EPOCHS = {"small": 150, "large": 30, "images": 4}
 """Additional epochs of the long fit, enough to make small variations of the setup time negligible."""
-BAND = {"small": 0.03, "large": 0.03}
+BAND = {"small": 0.03, "large": 0.03, "images": 0.03}
 """Tolerated difference between a validation accuracy and the median of all."""
 TUNING_REPETITIONS = 3
 """Repetitions of the measurement that selects the variant of a contender."""
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     names = chosen(options.contenders)
     reports = []
-    for size in ["small", "large"] if options.size == "both" else [options.size]:
+    for size in list(PROBLEMS) if options.size == "all" else [options.size]:
         try:
             problem = PROBLEMS[size]()
         except ModuleNotFoundError as error:
@@ -67,7 +67,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=about, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--size", choices=[*PROBLEMS, "both"], default="both")
+    parser.add_argument("--size", choices=[*PROBLEMS, "all"], default="all")
     parser.add_argument("--reps", type=int, help="repetitions; default 5")
     defaults = ", ".join(f"{size} {epochs}" for size, epochs in ADDITIONAL_EPOCHS.items())
     parser.add_argument("--epochs", type=int, help=f"additional epochs of the long fit; default {defaults}")
@@ -117,7 +117,9 @@ def measure(
             missing[name] = str(error)
     costs, failures = measure_step_costs(configurations, problem, lengths, repetitions)
     missing |= {name: f"failed: {reason}" for name, reason in failures.items()}
-    reference = next((name for name in [against, "index-loop", *costs] if name in costs), "none")
+    reference = next(
+        (name for name in [against, "index-loop", "image-loop", *costs] if name in costs), "none"
+    )
     entries = {
         name: entry_of(CONTENDERS[name], configurations[name], costs[name], costs[reference], tried[name])
         for name in costs
@@ -125,6 +127,7 @@ def measure(
     return SpeedReport(
         problem=problem.name,
         source=problem.source,
+        channels=problem.channels,
         widths=problem.widths,
         batch_size=problem.batch_size,
         rows=(len(problem.x_train), len(problem.x_validation)),

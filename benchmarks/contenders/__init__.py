@@ -5,6 +5,7 @@ from __future__ import annotations
 from contenders.dataloader_loop import DATALOADER, DATALOADER_NO_ITEM
 from contenders.descend_train import DESCEND, DESCEND_FIXED
 from contenders.floor import FLOOR
+from contenders.image_loop import IMAGE_LOOP, IMAGE_LOOP_CHANNELS_LAST, IMAGE_LOOP_POOL_FIRST
 from contenders.index_loop import INDEX_LOOP
 from contenders.interface import Contender, Problem, Run, Timing
 from contenders.keras_fit import KERAS
@@ -20,6 +21,9 @@ CONTENDERS = {
         DESCEND,
         DESCEND_FIXED,
         INDEX_LOOP,
+        IMAGE_LOOP,
+        IMAGE_LOOP_CHANNELS_LAST,
+        IMAGE_LOOP_POOL_FIRST,
         FLOOR,
         DATALOADER,
         DATALOADER_NO_ITEM,

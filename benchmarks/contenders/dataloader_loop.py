@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from contenders.interface import LEARNING_RATE, Contender, Prepare, Problem, Run, Timing
-from contenders.network import mlp
+from contenders.network import network_of
 
 __all__ = ["DATALOADER", "DATALOADER_NO_ITEM", "with_item"]
 
@@ -24,7 +24,7 @@ def with_item(problem: Problem, seed: int, *, learning_rate: float = LEARNING_RA
 
     def run(epochs: int) -> Timing:
         torch.manual_seed(seed)
-        model, criterion = mlp(problem.widths), nn.CrossEntropyLoss()
+        model, criterion = network_of(problem), nn.CrossEntropyLoss()
         optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
         steps, history = 0, []
         start = time.perf_counter()
@@ -50,7 +50,7 @@ def without_item(problem: Problem, seed: int) -> Run:
 
     def run(epochs: int) -> Timing:
         torch.manual_seed(seed)
-        model, criterion = mlp(problem.widths), nn.CrossEntropyLoss()
+        model, criterion = network_of(problem), nn.CrossEntropyLoss()
         optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
         steps, history = 0, []
         start = time.perf_counter()
@@ -100,6 +100,7 @@ def _contender(name: str, prepare: Prepare, item: str) -> Contender:
         on=f"DataLoader(TensorDataset, shuffle=True), workers 0, Adam with its defaults, {item}; no extras",
         packages=("torch",),
         variants={"": prepare},
+        sizes=("small", "large", "images"),
     )
 
 

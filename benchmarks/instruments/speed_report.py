@@ -51,6 +51,7 @@ class SpeedReport:
 
     problem: str
     source: str
+    channels: tuple[int, ...]
     widths: tuple[int, ...]
     batch_size: int
     rows: tuple[int, int]
@@ -66,8 +67,14 @@ class SpeedReport:
 
     def title(self) -> str:
         """Return the problem, the network and the data as a heading."""
+        dense = "-".join(map(str, self.widths))
+        network = (
+            f"convolutions {'-'.join(map(str, self.channels))}, dense {dense}"
+            if self.channels
+            else f"MLP {dense}"
+        )
         return (
-            f"{self.problem}: MLP {'-'.join(map(str, self.widths))}, batch {self.batch_size}, {self.source}, "
+            f"{self.problem}: {network}, batch {self.batch_size}, {self.source}, "
             f"{self.rows[0]} training rows, {self.rows[1]} validation rows"
         )
 

@@ -3,8 +3,10 @@
 For a small network most of a training step is bookkeeping: the graph that automatic differentiation records and
 traverses costs several times the arithmetic. The most common networks are chains, x -> f1 -> f2 -> ... -> loss, whose
 gradient is a product of known Jacobians, evaluated from the loss backwards. A :class:`Chain` computes exactly this
-product, with the same ATen kernels in the same order as autograd, so the bits agree, at a fraction of the cost. Only
-large matrices may be multiplied by another library (:mod:`descend.linalg.products`), if it is requested by name.
+product, with the same ATen kernels in the same order as autograd, so the bits agree, at a fraction of the cost. There
+are two exceptions: large matrices may be multiplied by another library (:mod:`descend.linalg.products`), if it is
+requested by name, and networks for images run in channels-last order (:mod:`descend.training.image_rules`), in which
+sums have other rounding errors.
 
 A model that is not a plain chain of supported layers has no :class:`Chain`, and the objective uses autograd.
 """
@@ -33,7 +35,9 @@ from descend.nn import (
     TextEmbedding,
 )
 from descend.training.dropout_rules import dropout_rule, own_dropout_rule
+from descend.training.image_rules import IMAGE_RULES, exchanged, is_image_chain, is_supported, relu_in_place
 from descend.training.layer_rules import Rule, autograd_rule, rule_of_any
+from descend.training.normalization_rules import batch_norm_rule, layer_norm_rule
 
 __all__ = ["RULES", "Chain", "loss_and_derivative"]
 
@@ -106,52 +110,6 @@ def _elu(layer: Any) -> Rule:
     )
 
 
-def _batch_norm(layer: Any) -> Rule:
-    weight, bias = layer.weight.detach(), layer.bias.detach()
-    mean, variance, momentum, eps = layer.running_mean, layer.running_var, layer.momentum, layer.eps
-    count = layer.num_batches_tracked
-    derivative = aten.native_batch_norm_backward.default
-
-    def forward(x: Tensor) -> tuple[Tensor, Any]:
-        count.add_(1)
-        y, batch_mean, batch_invstd = torch.native_batch_norm(
-            x, weight, bias, mean, variance, True, momentum, eps
-        )
-        return y, (x, batch_mean, batch_invstd)
-
-    def backward(d: Tensor, saved: Any, needs_input_grad: bool) -> tuple[Tensor | None, list[Tensor]]:
-        x, batch_mean, batch_invstd = saved
-        input_grad, weight_grad, bias_grad = derivative(
-            d, x, weight, mean, variance, batch_mean, batch_invstd, True, eps, [True, True, True]
-        )
-        return input_grad, [weight_grad, bias_grad]
-
-    return Rule(forward, backward)
-
-
-def _layer_norm(layer: Any) -> Rule:
-    weight, bias, shape, eps = (
-        layer.weight.detach(),
-        layer.bias.detach(),
-        list(layer.normalized_shape),
-        layer.eps,
-    )
-    derivative = aten.native_layer_norm_backward.default
-
-    def forward(x: Tensor) -> tuple[Tensor, Any]:
-        y, mean, invstd = torch.native_layer_norm(x, shape, weight, bias, eps)
-        return y, (x, mean, invstd)
-
-    def backward(d: Tensor, saved: Any, needs_input_grad: bool) -> tuple[Tensor | None, list[Tensor]]:
-        x, mean, invstd = saved
-        input_grad, weight_grad, bias_grad = derivative(
-            d, x, shape, mean, invstd, weight, bias, [True, True, True]
-        )
-        return input_grad, [weight_grad, bias_grad]
-
-    return Rule(forward, backward)
-
-
 def _scaling(layer: Any) -> Rule:
     weight = layer.weight.detach()
 
@@ -183,14 +141,15 @@ RULES: Mapping[type[nn.Module], Callable[[Any], Rule]] = {
     nn.Identity: lambda layer: _elementwise(lambda x: x, lambda d, x: d, of_output=False),
     nn.Dropout: dropout_rule,
     Dropout: own_dropout_rule,
-    nn.BatchNorm1d: _batch_norm,
-    nn.LayerNorm: _layer_norm,
+    nn.BatchNorm1d: batch_norm_rule,
+    nn.LayerNorm: layer_norm_rule,
     nn.Flatten: _flatten,
     Scaling: _scaling,
     ParametricActivation: lambda layer: autograd_rule(layer),
     TextEmbedding: lambda layer: autograd_rule(layer),
     NumberEmbedding: lambda layer: rule_of_any(layer),
     CategoryEmbedding: lambda layer: rule_of_any(layer),
+    **IMAGE_RULES,
 }
 """The rule of each supported layer type, as a function of the layer."""
 
@@ -203,6 +162,8 @@ def _is_supported(layer: nn.Module) -> bool:
     """Whether a layer's rule describes it: no hooks, no parametrization, no frozen or missing parameters."""
     if any(_hooks(layer)) or type(layer) not in RULES or not all(p.requires_grad for p in layer.parameters()):
         return False
+    if type(layer) in IMAGE_RULES:
+        return is_supported(layer)
     if isinstance(layer, nn.Linear):
         return layer.bias is not None
     if isinstance(layer, nn.BatchNorm1d):
@@ -307,7 +268,9 @@ class Chain:
         self.parameters = [p for layer in layers for p in layer.parameters()]
         own_masks = self.parameters[0].device.type == "cpu"
         self.is_random = any(
-            isinstance(layer, nn.Dropout) and layer.p > 0 and not (own_masks and type(layer) is Dropout)
+            isinstance(layer, (nn.Dropout, nn.Dropout2d))
+            and layer.p > 0
+            and not (own_masks and type(layer) is Dropout)
             for layer in layers
         )
 
@@ -317,12 +280,14 @@ class Chain:
 
         Args:
             model: any module.
-            library: the library that multiplies large matrices; with "blas" the bits are autograd's.
+            library: the library that multiplies large matrices; with "blas" the bits are autograd's, except for
+                networks for images.
             in_place: whether layers may overwrite derivatives that :meth:`backward` passes from layer to layer.
         """
         layers = _layers(model)
-        if layers is None or not all(map(_is_supported, layers)):
+        if layers is None or not all(map(_is_supported, layers)) or not is_image_chain(layers):
             return None
+        layers = exchanged(layers)
         parameters = [p for layer in layers for p in layer.parameters()]
         if len({id(p) for p in parameters}) != len(parameters) or not parameters:
             return None
@@ -364,9 +329,12 @@ def _rule(layers: Sequence[nn.Module], place: int, large: Product | None, in_pla
     layer = layers[place]
     if type(layer) is nn.Linear:
         return _linear(layer, large)
-    if type(layer) is Dropout and 0 < place < len(layers) - 1:
-        inside = type(layers[place - 1]) is nn.ReLU and type(layers[place + 1]) is nn.Linear
-        return own_dropout_rule(layer, in_place=in_place and inside)
+    inside = in_place and 0 < place < len(layers) - 1
+    if type(layer) is Dropout and inside:
+        between = type(layers[place - 1]) is nn.ReLU and type(layers[place + 1]) is nn.Linear
+        return own_dropout_rule(layer, in_place=between)
+    if type(layer) is nn.ReLU and inside and type(layers[place - 1]) in IMAGE_RULES:
+        return relu_in_place()
     return RULES[type(layer)](layer)
 
 

@@ -12,11 +12,16 @@ from torch import Tensor, nn
 from descend.data.batches import Batch
 from descend.metrics import Form, Metric
 from descend.nn.evaluation_mode import in_evaluation_mode
+from descend.training.channels_last import channels_last, convolves
 
 __all__ = ["evaluating", "measure", "outputs_of"]
 
 EVALUATION_BATCH_SIZE = 8192
 """Rows per forward pass: enough to use a device fully, few enough for its memory."""
+
+
+IMAGE_BATCH_SIZE = 128
+"""Rows per forward pass of a network with convolutions on a CPU: what its cache holds, which takes half the time."""
 
 
 @contextmanager
@@ -40,11 +45,14 @@ def outputs_of(model: nn.Module, inputs: Tensor, *, precision: str = "float32") 
     arithmetic = (
         torch.autocast(inputs.device.type, dtype=torch.bfloat16) if mixed_precision else nullcontext()
     )
+    size = EVALUATION_BATCH_SIZE
+    if inputs.dim() == 4 and inputs.device.type == "cpu" and convolves(model):
+        inputs, size = channels_last(inputs), IMAGE_BATCH_SIZE
     with evaluating(model), arithmetic:
-        if len(inputs) <= EVALUATION_BATCH_SIZE:
+        if len(inputs) <= size:
             outputs: Tensor = model(inputs)
         else:
-            outputs = torch.cat([model(chunk) for chunk in inputs.split(EVALUATION_BATCH_SIZE)])
+            outputs = torch.cat([model(chunk) for chunk in inputs.split(size)])
     return outputs.float() if mixed_precision else outputs
 
 

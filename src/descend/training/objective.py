@@ -21,6 +21,7 @@ from descend.optim.rows import LOSS, buffers_kept
 from descend.regularization import differentiable_inputs
 from descend.rng import generator, key, seeder
 from descend.training.chain import Chain, loss_and_derivative
+from descend.training.channels_last import channels_last, convolves
 from descend.training.clipping import GradientSettings, clip_gradients
 from descend.training.composition import Composition
 from descend.training.jacobian_chain import JacobianChain
@@ -113,6 +114,7 @@ class Objective:
         self._clips = self.gradient.clips
         self.wants_norm = False
         self.norm: Tensor | None = None
+        self._images = device.type == "cpu" and convolves(model)
         self._device, self._mixed = device, precision == "bfloat16"
         self._chain = None if self._mixed or row_penalty is not None else Chain.of(model, products)
         self._jacobian_chain = None if self._mixed else JacobianChain.of(model, row_penalty, products)
@@ -377,11 +379,11 @@ class Objective:
         return value
 
     def _mean_loss(self, batch: Batch) -> Tensor:
-        inputs, outputs = self._outputs(batch)
-        return self._loss_on(inputs, outputs, batch)
+        return self._loss_on(*self._outputs(batch), batch)
 
     def _outputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        inputs = batch.inputs if self.row_penalty is None else differentiable_inputs(batch.inputs)
+        inputs = channels_last(batch.inputs) if self._images else batch.inputs
+        inputs = inputs if self.row_penalty is None else differentiable_inputs(inputs)
         if self._mixed:
             with self.autocast():
                 return inputs, self.model(inputs).float()
