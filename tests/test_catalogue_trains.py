@@ -51,7 +51,10 @@ DRAWN = {
 }
 """The keys drawn of sections of which not all are; the others say what files there are, or how long to go on."""
 
-SEVERAL = {("init", "restarts"), ("model", "ensemble"), ("model", "preset")}
+SEVERAL = {("init", "restarts")} | {
+    ("model", key)
+    for key in ("ensemble", "ensemble_shrinkage", "preset", "minutes", "max_rounds", "searched_keys", "distill")
+}
 """Keys that train several networks, which no observer can stop; tests/many/test_restarts.py resumes them."""
 
 BLOCKS = st.just(500)
@@ -188,6 +191,8 @@ def recipes(draw: st.DrawFn, entry: Entry, task: str, model: str) -> dict[str, d
             chosen = draw(st.sampled_from(fitting))
         keys = section_parameters(section, chosen) or {}
         keys = {key: value for key, value in keys.items() if key in DRAWN.get(name, keys)}
+        if task == "regression":
+            keys.pop("class_weights", None)
         plain = {key: value for key, value in keys.items() if (name, key) not in SEVERAL.union(CHOICES)}
         said[name] = ({"name": chosen} if chosen else {}) | draw(settings_of(plain))
         for key in keys:

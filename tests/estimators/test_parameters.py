@@ -30,6 +30,8 @@ def test_each_parameter_sets_its_key():
         "validation_fraction": 0.3,
         "scale": "none",
         "preset": "good",
+        "minutes": 2.0,
+        "refit": True,
         "device": "cpu",
         "class_weight": {"a": 2.0},
     }

@@ -116,7 +116,7 @@ def image_network(shape: tuple[int, ...], rows: int, device: str = "cpu") -> Ima
         device: where training runs.
 
     >>> image_network((1, 28, 28), 3000).channels, image_network((3, 256, 256), 200).reduce
-    ((16, 32, 64), 2)
+    ((32, 64, 128), 2)
     """
     _, height, width = shape
     reduce = 0

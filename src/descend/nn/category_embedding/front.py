@@ -25,6 +25,7 @@ class CategoryEmbedding(nn.Module):
         positions: the positions of the Σ L one-hot entries in a row, in increasing order.
         width: the number of entries of a row.
 
+    >>> import torch
     >>> from descend.nn import LearnedCategories
     >>> layer = CategoryEmbedding(LearnedCategories([2], above=1, dimension=3), positions=(1, 2), width=4)
     >>> y = layer(torch.tensor([[7.0, 0.0, 1.0, 8.0]]))
