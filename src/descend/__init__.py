@@ -88,6 +88,7 @@ _PACKAGES = frozenset(
         "augmentation",
         "constraints",
         "data",
+        "doctor",
         "export",
         "losses",
         "metrics",

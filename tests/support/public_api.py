@@ -36,6 +36,7 @@ MODULES = [
     "descend.experiments.comparison",
     "descend.experiments.cross_validation",
     "descend.experiments.search",
+    "descend.doctor",
     "descend.estimators",
     "descend.report",
     "descend.gallery",

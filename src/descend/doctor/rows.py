@@ -47,7 +47,7 @@ def rows_of(data: Any, most: int = MOST) -> tuple[Tensor, Tensor, int | None]:
 
     >>> x, y, size = rows_of((torch.zeros(10, 3), torch.arange(10)), most=5)
     >>> x.shape, y.tolist(), size
-    (torch.Size([5, 3]), [0, 2, 4, 6, 8], None)
+    (torch.Size([5, 3]), [0, 2, 4, 6, 9], None)
     """
     size = None
     if isinstance(data, (tuple, list)) and len(data) == 2 and all(_is_array(each) for each in data):

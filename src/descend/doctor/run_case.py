@@ -18,7 +18,7 @@ from descend.recipe import Recipe
 from descend.runs.plan import Plan
 from descend.runs.run import Run
 
-__all__ = ["Proposal", "RunCase", "changed"]
+__all__ = ["Proposal", "RunCase", "changed", "single"]
 
 ROWS = 1024
 """The number of rows on which units are examined."""
@@ -55,8 +55,8 @@ class RunCase:
 
     @property
     def recipe(self) -> Recipe:
-        """The resolved recipe."""
-        return self.run.recipe
+        """The resolved recipe, of one network where the run trained several."""
+        return single(self.run.recipe)
 
     def value(self, path: str) -> Any:
         """Return the value of a key of the recipe, or None for a key that its method lacks."""
@@ -136,11 +136,24 @@ class RunCase:
         return None if inputs is None else inputs[:ROWS]
 
 
+def single(recipe: Recipe) -> Recipe:
+    """Return a resolved recipe that trains one network, once.
+
+    >>> single(Recipe(model={"ensemble": 5})).model["ensemble"]
+    1
+    """
+    one = {
+        "init.restarts": 1, "model.ensemble": 1, "model.members": (), "model.ensemble_selection": "best",
+        "model.ensemble_shrinkage": 0.0, "model.preset": "quick", "model.distill": False, "stop.refit": False,
+    }  # fmt: skip
+    return recipe.replace(one)
+
+
 def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     """Return a resolved recipe with other values; where a method changes, its other settings are chosen again.
 
     >>> recipe = Recipe(optimizer={"name": "sgd", "lr": 0.1, "momentum": 0.9})
-    >>> changed(recipe, {"optimizer.name": "adam"}).optimizer
+    >>> dict(changed(recipe, {"optimizer.name": "adam"}).optimizer)
     {'name': 'adam'}
     """
     sections = {name: dict(values) for name, values in recipe.items()}

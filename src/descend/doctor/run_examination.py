@@ -8,7 +8,7 @@ from typing import Any
 from descend.arguments import as_path
 from descend.doctor.causes import CAUSES, CONSEQUENCES
 from descend.doctor.findings import Finding, ranked
-from descend.doctor.run_case import Proposal, RunCase, changed
+from descend.doctor.run_case import Proposal, RunCase, changed, single
 from descend.errors import RunError, UserError
 from descend.interface import option
 from descend.many import train_many
@@ -52,7 +52,9 @@ def case_of(run: Run, data: Any = None, *, allow_imports: bool = False) -> tuple
             f"the run did not record where its data are; specify them: {option('--data DATA', 'data=...')}"
         )
     given = reference if data is None else data
-    planned = Planner(given, allow_imports=allow_imports).plan(run.recipe, int(run.environment["seed"]))
+    planned = Planner(given, allow_imports=allow_imports).plan(
+        single(run.recipe), int(run.environment["seed"])
+    )
     if planned.prepared.schema.fingerprint != run.schema.fingerprint:
         raise RunError(
             "the data differ from those the run was trained on; specify the same data: "
@@ -84,8 +86,8 @@ def examine_run(
         RunError: there is no run, or the data are not its data.
 
     >>> import descend
-    >>> run = descend.train("iris", {"optimizer": {"name": "sgd", "lr": 1e-6}, "stop": {"max_epochs": 5}})
-    >>> examine_run(run, "iris")[0].cause
+    >>> run = descend.train("digits", {"model.hidden": [8], "optimizer": {"name": "sgd", "lr": 1e-6}, "stop.max_epochs": 5})
+    >>> examine_run(run, "digits")[0].cause
     'learning_rate_too_low'
     """
     run = opened(run, allow_imports)
@@ -96,7 +98,7 @@ def examine_run(
     proposals = [proposal for each in CAUSES for proposal in each.proposals(case)]
     if proposals:
         runs = train_many(
-            [changed(run.recipe, each.changes) for each in proposals],
+            [changed(case.recipe, each.changes) for each in proposals],
             given,
             seeds=int(run.environment["seed"]),
             tested=False,

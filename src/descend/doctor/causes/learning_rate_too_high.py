@@ -65,7 +65,7 @@ class LearningRateTooHigh(Cause):
         if not isinstance(rate, float | int) or not rate > 0:
             return []
         evidence = ["training diverged"] if case.run.failed else _unrest(case.curve("train"))
-        factors = (0.1, 0.01, 1e-3, 1e-4) if case.run.failed else (0.3, 0.1, 0.01)
+        factors = (0.1, 0.01, 1e-3, 1e-4, 1e-5, 1e-6) if case.run.failed else (0.3, 0.1, 0.01, 1e-3)
         return [cls.proposal({"optimizer.lr": rate * factor}, *evidence) for factor in factors]
 
 
