@@ -58,6 +58,5 @@ class LearningRateTooLow(Cause):
             return []
         losses = case.curve("train")
         evidence = [] if not losses else [f"the training loss went from {losses[0]:.4g} to {losses[-1]:.4g}"]
-        return [
-            cls.proposal({"optimizer.lr": rate * factor}, *evidence) for factor in (10.0, 100.0, 1e3, 1e4)
-        ]
+        factors = [10.0**power for power in range(1, 7) if power <= 2 or rate * 10.0**power <= 1.0]
+        return [cls.proposal({"optimizer.lr": rate * factor}, *evidence) for factor in factors]
