@@ -53,7 +53,15 @@ DRAWN = {
 
 SEVERAL = {("init", "restarts")} | {
     ("model", key)
-    for key in ("ensemble", "ensemble_shrinkage", "preset", "minutes", "max_rounds", "searched_keys", "distill")
+    for key in (
+        "ensemble",
+        "ensemble_shrinkage",
+        "preset",
+        "minutes",
+        "max_rounds",
+        "searched_keys",
+        "distill",
+    )
 }
 """Keys that train several networks, which no observer can stop; tests/many/test_restarts.py resumes them."""
 

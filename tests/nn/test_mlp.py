@@ -115,7 +115,9 @@ class TestDropout:
     def test_expectation_is_the_identity(self):
         torch.manual_seed(0)
         out = mlp((1,), 1, hidden=(8,), dropout=0.3).drop1(torch.ones(200_000, 1))
-        assert out.unique().tolist() == pytest.approx([0.0, 1 / (1 - 19661 / 2**16)])  # the nearest to 0.3 of 16 bits
+        assert out.unique().tolist() == pytest.approx(
+            [0.0, 1 / (1 - 19661 / 2**16)]
+        )  # the nearest to 0.3 of 16 bits
         assert abs((out == 0).double().mean() - 0.3) < 5 * (0.21 / 200_000) ** 0.5
         assert abs(out.double().mean() - 1.0) < 5 * (0.3 / 0.7 / 200_000) ** 0.5
 
