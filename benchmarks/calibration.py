@@ -26,7 +26,6 @@ TABLES = {
     "spam7": ("DAAG", "spam7", "yesno"),
     "Chile": ("carData", "Chile", "vote"),
     "churn": ("modeldata", "mlc_churn", "churn"),
-    "credit": ("modeldata", "credit_data", "Status"),
 }
 """Package, item and target of the tables."""
 CALIBRATIONS = ("none", "temperature", "platt", "isotonic")
