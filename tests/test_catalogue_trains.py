@@ -199,7 +199,7 @@ def recipes(draw: st.DrawFn, entry: Entry, task: str, model: str) -> dict[str, d
             chosen = draw(st.sampled_from(fitting))
         keys = section_parameters(section, chosen) or {}
         keys = {key: value for key, value in keys.items() if key in DRAWN.get(name, keys)}
-        if task == "regression":
+        if task == "regression" or (entry.key == "output" and entry.name in LOSSES_OF_OUTPUTS):
             keys.pop("class_weights", None)
         plain = {key: value for key, value in keys.items() if (name, key) not in SEVERAL.union(CHOICES)}
         said[name] = ({"name": chosen} if chosen else {}) | draw(settings_of(plain))

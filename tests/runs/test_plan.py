@@ -171,7 +171,7 @@ class TestResume:
         return plan_run(iris, recipe, folder, resume=True, allow_imports=True, **options)
 
     def test_seed_and_recipe_are_those_of_the_run(self, iris, folder):
-        found = self.resumed(iris, folder, seed=1)
+        found = self.resumed(iris, folder)
         assert found.seed == 9
         assert found.recipe == Recipe.load(folder / "recipe.toml", allow_imports=True)
 
@@ -221,8 +221,14 @@ class TestResume:
 
     def test_other_data(self, iris, folder):
         x, y = iris
-        with pytest.raises(RunError, match=r"the data are not those of the run .* but other values"):
+        with pytest.raises(
+            RunError, match=r"the data are not those of the run .* has other values in the columns x0"
+        ):
             self.resumed((x + 1e-9, y), folder)
+
+    def test_another_seed(self, iris, folder):
+        with pytest.raises(RunError, match=r"was started with seed=9, not 1"):
+            self.resumed(iris, folder, seed=1)
 
     def test_its_imports_need_leave(self, iris, folder):
         with pytest.raises(RecipeError, match="allow_imports=True"):

@@ -155,7 +155,7 @@ TABLE = pl.DataFrame(
         (TABLE.with_columns(pl.col("y") * 2), {}, r"other targets \(y\)"),
         (TABLE, {"sample_weight": [1.0] * 40}, "sample_weight, the run has none"),
         (TABLE.reverse(), {}, "its rows are in another order"),
-        (TABLE, {"seed": 4}, "was started with the seed 3, not 4"),
+        (TABLE, {"seed": 4}, "was started with seed=3, not 4"),
     ],
 )
 def test_the_message_names_what_differs(

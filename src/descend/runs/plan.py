@@ -216,7 +216,8 @@ class Planner:
         saved = Recipe.load(folder / RECIPE, allow_imports=self._allow_imports)
         own_seed = _saved_seed(folder)
         if seed is not None and seed != own_seed:
-            raise RunError(f"the run in {folder} was started with the seed {own_seed}, not {seed}")
+            own = option(f"--seed {own_seed}", f"seed={own_seed}")
+            raise RunError(f"the run in {folder} was started with {own}, not {seed}")
         requested = as_recipe(recipe, self._allow_imports).replace(self._overrides)
         amended, changes = amended_recipe(folder, saved, requested)
         self._add_given_parts(folder)
