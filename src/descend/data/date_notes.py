@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["distant_dates_note", "numbers_note", "unread_dates_note"]
 
 _FAR = 3
-"""A date is distant if it is so many times as far from the next date as all others are from each other."""
+"""A date is distant if its distance to the next date is this factor times the span of all others."""
 _LEAST_DAYS = 3_650
 _LIKE_A_DATE = r"^[0-9\s./:_-]*(?:19|20)[0-9]{2}[0-9\s./:_-]*$"
 _NAMED = re.compile(r"(date|time|stamp|epoch|created|updated|modified|datum|(^|[_ ])(at|ts|when|on)$)", re.I)

@@ -13,7 +13,7 @@ __all__ = ["BatchTooLarge"]
 
 @method(row="I3", reference="Keskar et al. 2017", formula="steps per epoch = n / b, near 1 or near n")
 class BatchTooLarge(Cause):
-    """A batch contains so many rows that an epoch has only a few steps, or so few that norms and gradients are noise."""
+    """An epoch has only a few steps because a batch is large, or norms and gradients are noise because it is tiny."""
 
     title = "The batch size does not fit the number of rows."
     advice = "Use 32 to 256 rows per batch."
